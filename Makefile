@@ -1,0 +1,69 @@
+# The packager's door: make, make install, make installcheck.
+# The developer's door, with unit tests, sanitizers and clang-tidy, is CMakeLists.txt.
+#
+#   make PG_CONFIG=/path/to/pg_config CXX=clang++ EXTRA_CXXFLAGS=-Werror
+#   make order_proc.so        the library alone, without the lints
+#   make lint                 every lint, also those that need clang-format
+#   make installcheck         everything that needs a server; or one kind of it:
+#   make installcheck-sql installcheck-isolation installcheck-cluster
+
+EXTENSION  = order_proc
+MODULE_big = order_proc
+DATA       = $(sort $(wildcard sql/*.sql))
+SOURCES    = $(sort $(wildcard src/*.cpp src/*/*.cpp))
+OBJS       = $(SOURCES:.cpp=.o)
+DEPS       = $(OBJS:.o=.d)
+# Everything but the core calls PostgreSQL, so the longjmp lint judges it.
+GLUE_OBJS  = $(filter-out src/core/%,$(OBJS))
+
+PG_CONFIG ?= pg_config
+SERVER_INCLUDE := $(shell $(PG_CONFIG) --includedir-server)
+
+# -isystem: warnings inside PostgreSQL's headers are not ours. -frecord-gcc-switches: the lint reads from the object how it was compiled.
+# -fno-semantic-interposition: a call inside the library may be inlined, nobody replaces our functions from outside.
+PG_CPPFLAGS = -isystem $(SERVER_INCLUDE) -I$(CURDIR)/src
+PG_CXXFLAGS = -std=gnu++20 -Wall -Wextra -Wshadow -Wno-register -fno-semantic-interposition -frecord-gcc-switches -MMD -MP $(EXTRA_CXXFLAGS)
+SHLIB_LINK  = -lstdc++ -Wl,-Bsymbolic -Wl,--version-script=src/order_proc.map
+ifneq (,$(findstring clang,$(CXX)))
+PG_CXXFLAGS += -Wno-unknown-warning-option# PostgreSQL was configured with g++ and hands over its warning flags
+endif
+
+# PG 15 has no --expecteddir: test/expected is a link to ../expected.
+REGRESS        = --schedule=test/schedule
+REGRESS_OPTS   = --inputdir=test --outputdir=output
+ISOLATION     := $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test/isolation
+PROVE_TESTS   := $(sort $(wildcard test/cluster/*.pl))
+TAP_TESTS     := $(if $(PROVE_TESTS),1)
+EXTRA_CLEAN    = $(DEPS) output
+
+# Bitcode gains nothing (JIT does not inline extension code) and PGXS would compile it without our flags.
+override with_llvm = no
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+-include $(DEPS)
+$(OBJS): Makefile
+$(shlib): src/order_proc.map
+
+all: lint-build
+.PHONY: lint lint-build installcheck-sql installcheck-isolation installcheck-cluster
+
+lint-build: $(shlib)
+	@test/lint/longjmp.sh $(GLUE_OBJS)
+	@test/lint/exports.sh $(shlib) src/order_proc.map $(DATA)
+	@test/lint/migrations.sh
+	@test/lint/versions.sh
+
+lint: lint-build
+	@test/lint/self_test.sh '$(CXX)'
+	@test/lint/layers.sh
+	@test/lint/scheduled.sh
+	@test/lint/format.sh
+
+installcheck-sql:
+	$(pg_regress_installcheck) $(REGRESS_OPTS) $(REGRESS)
+installcheck-isolation:
+	$(pg_isolation_regress_installcheck) $(ISOLATION_OPTS) $(ISOLATION)
+installcheck-cluster:
+	$(prove_installcheck)

@@ -1,0 +1,4 @@
+// Calling an empty std::function throws.
+#include <functional>
+
+long sample(const std::function<long()>& body) { return body(); }
