@@ -11,13 +11,14 @@ bad=0
 # Prints "file:line: include" for what FOLDER's files include beyond ALLOWED, an expression over <...> or "...".
 # A bare "name.hpp" is a neighbour, when there is one.
 includes_beyond() {
-  local folder=$1 allowed=$2 line included
+  local folder=$1 allowed=$2 files line included
+  mapfile -t files < <(find "$folder" -name '*.[ch]pp' | sort)
   while IFS= read -r line; do
     included=$(sed -E 's/.*#\s*include\s*//; s/\s*(\/\/.*)?$//' <<<"$line")
     grep -qxE -- "$allowed" <<<"$included" && continue
     [[ $included =~ ^\"([a-z_0-9]+\.hpp)\"$ && -f $folder/${BASH_REMATCH[1]} ]] && continue
     echo "$line"
-  done < <(grep -nE '^\s*#\s*include\b' "$folder"/*.[ch]pp /dev/null)
+  done < <(grep -nE '^\s*#\s*include\b' "${files[@]}" /dev/null)
 }
 
 # report WHAT FINDINGS

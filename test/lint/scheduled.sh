@@ -9,6 +9,7 @@ shopt -s nullglob
 bad=0 checked=0
 complain() { echo "scheduled: $1" >&2; bad=1; }
 
+[ -f test/schedule ] || { echo 'scheduled: there is no test/schedule' >&2; exit 1; }
 scheduled=$(sed -n 's/^test: *//p' test/schedule | tr -s ' ' '\n')
 for file in test/sql/*.sql; do
   name=$(basename "$file" .sql)
