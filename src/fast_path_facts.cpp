@@ -1,0 +1,219 @@
+#include "fast_path_facts.hpp"
+
+#include "fast_path.hpp"
+#include "fast_path_rules.hpp"
+#include "pg/compat.hpp"
+#include "pg/numeric.hpp"
+
+namespace order_proc {
+
+bool fast_path_enabled = true;
+
+namespace {
+
+constexpr int32 any = -1;
+
+constexpr std::array<ColumnRule, order_columns> order_rules{{
+    {"id", INT8OID, any, Source::given},
+    {"customer_id", INT8OID, any, Source::given},
+    {"status", TEXTOID, any, Source::given},
+    {"total_amount", NUMERICOID, pg::numeric_typmod(12, 2), Source::given},
+    {"notes", TEXTOID, any, Source::given},
+    {"customer_name", TEXTOID, any, Source::given},
+    {"customer_email", TEXTOID, any, Source::given},
+    {"created_at", TIMESTAMPTZOID, any, Source::now},
+    {"updated_at", TIMESTAMPTZOID, any, Source::now},
+}};
+constexpr std::array<ColumnRule, item_columns> item_rules{{
+    {"order_id", INT8OID, any, Source::given},
+    {"id", INT8OID, any, Source::sequence},
+    {"product_id", INT8OID, any, Source::given},
+    {"quantity", INT4OID, any, Source::given},
+    {"price", NUMERICOID, pg::numeric_typmod(10, 2), Source::given},
+}};
+constexpr std::array<ColumnRule, customer_columns> customer_rules{{
+    {"id", INT8OID, any, Source::given},
+    {"name", TEXTOID, any, Source::given},
+    {"first_name", TEXTOID, any, Source::given},
+    {"last_name", TEXTOID, any, Source::given},
+    {"email", TEXTOID, any, Source::given},
+}};
+
+/// As PostgreSQL deparses them under any search_path that finds pg_catalog's operators.
+constexpr std::array<std::string_view, 3> known_order_checks{
+    "((total_amount >= (0)::numeric) AND (total_amount <> 'NaN'::numeric))",
+    "((id & (4095)::bigint) = (hashint8extended(customer_id, (0)::bigint) & (4095)::bigint))",
+    "((id & (4095)::bigint) = (customer_id & (4095)::bigint))"};
+constexpr std::array<std::string_view, 2> known_item_checks{
+    "(quantity > 0)", "((price >= (0)::numeric) AND (price <> 'NaN'::numeric))"};
+
+struct Cache {
+  Facts facts{};
+  bool fresh = false;
+  uint64 generation = 0;
+};
+Cache cache;
+
+/// What hangs on the caller, not on the tables.
+struct Rights {
+  Oid user = InvalidOid;
+  bool fresh = false;
+  uint64 generation = 0;
+  const char* create_obstacle = nullptr;  ///< constants or in `memory`
+  const char* read_obstacle = nullptr;
+};
+Rights rights;
+
+/// Columns that the layout does not have are not ours, whatever the user calls his own.
+template <std::size_t n>
+std::array<ColumnRule, n> without(std::array<ColumnRule, n> rules,
+                                  std::initializer_list<int> absent) {
+  for (const int column : absent) rules[static_cast<std::size_t>(column)].name = "";
+  return rules;
+}
+
+template <std::size_t n>
+void fill(TableFacts& facts, Oid table, const std::array<ColumnRule, n>& columns,
+          std::span<const std::string_view> known_checks, Oid parent, int parent_reference) {
+  const Relation relation = table_open(table, AccessShareLock);
+  apply_rules(relation, {columns, known_checks, parent, parent_reference}, facts);
+  table_close(relation, AccessShareLock);
+}
+
+void fill(const Store& store, Facts& facts) {
+  const Oid customers = store.table(Table::customers);
+  const Oid orders = store.table(Table::orders);
+  fill(facts.orders, orders,
+       store.layout.has_notes() ? order_rules : without(order_rules, {o_notes}), known_order_checks,
+       customers, o_customer_id);
+  fill(facts.items, store.table(Table::order_items), item_rules, known_item_checks, orders,
+       i_order_id);
+  fill(facts.customers, customers,
+       store.layout.has_name() ? without(customer_rules, {c_first_name, c_last_name})
+                               : without(customer_rules, {c_name}),
+       {}, InvalidOid, 0);
+  facts.evaluation = CreateStandaloneExprContext();
+  facts.order_slot = MakeSingleTupleTableSlot(facts.orders.descriptor, &TTSOpsHeapTuple);
+}
+
+/// The owner checks foreign keys: RI triggers act as he does, so he must be able to.
+const char* owner_obstacle(const Store& store) {
+  const Oid customers = store.table(Table::customers);
+  const Oid owner = table_owner(customers);
+  const bool may = pg_class_aclmask(customers, owner, ACL_SELECT | ACL_UPDATE, ACLMASK_ALL) ==
+                       (ACL_SELECT | ACL_UPDATE) &&
+                   pg_namespace_aclcheck(store.schema, owner, ACL_USAGE) == ACLCHECK_OK;
+  return may ? nullptr : "the owner of the customers may not read and lock them";
+}
+
+const char* row_security_obstacle(const Store& store, std::initializer_list<Table> tables) {
+  for (const Table table : tables)
+    if (check_enable_rls(store.table(table), InvalidOid, true) == RLS_ENABLED)
+      return "row level security applies to the caller";
+  return nullptr;
+}
+
+bool may(const Store& store, Table table, const TableFacts& facts, AclMode privileges,
+         std::span<const AttrNumber> inserted) {
+  const bool reads = (privileges & ACL_SELECT) != 0;
+  return pg::caller_may({store.table(table), privileges,
+                         reads ? facts.columns : std::span<const AttrNumber>{}, inserted});
+}
+
+const char* create_rights_obstacle(const Store& store, const Facts& facts) {
+  if (const char* reason =
+          row_security_obstacle(store, {Table::orders, Table::order_items, Table::customers}))
+    return reason;
+  // The columns that the INSERTs of the executor path name.
+  const auto& o = facts.orders.columns;
+  const auto& i = facts.items.columns;
+  const std::array order_columns_given{
+      o[o_id],    o[o_customer_id],   o[o_status],        o[o_total_amount],
+      o[o_notes], o[o_customer_name], o[o_customer_email]};
+  const std::array item_columns_given{i[i_order_id], i[i_product_id], i[i_quantity], i[i_price]};
+  if (pg_namespace_aclcheck(store.schema, GetUserId(), ACL_USAGE) != ACLCHECK_OK ||
+      !may(store, Table::orders, facts.orders, ACL_INSERT, order_columns_given) ||
+      !may(store, Table::order_items, facts.items, ACL_INSERT, item_columns_given) ||
+      !may(store, Table::customers, facts.customers, ACL_SELECT, {}))
+    return "the caller lacks a privilege";
+  return owner_obstacle(store);
+}
+
+const char* read_rights_obstacle(const Store& store, const Facts& facts) {
+  if (const char* reason = row_security_obstacle(store, {Table::orders, Table::order_items}))
+    return reason;
+  if (pg_namespace_aclcheck(store.schema, GetUserId(), ACL_USAGE) != ACLCHECK_OK ||
+      !may(store, Table::orders, facts.orders, ACL_SELECT, {}) ||
+      !may(store, Table::order_items, facts.items, ACL_SELECT, {}))
+    return "the caller lacks a privilege";
+  return nullptr;
+}
+
+const Rights& rights_of_caller(const Store& store, const Facts& facts) {
+  // Another extension's hook may answer differently each time.
+  const bool fresh = rights.fresh && rights.user == GetUserId() &&
+                     rights.generation == store_generation() && ExecutorCheckPerms_hook == nullptr;
+  if (!fresh) {
+    rights.fresh = true;
+    rights.user = GetUserId();
+    rights.generation = store_generation();
+    rights.create_obstacle = create_rights_obstacle(store, facts);
+    rights.read_obstacle = read_rights_obstacle(store, facts);
+  }
+  return rights;
+}
+
+void functions_changed(Datum, int, uint32) {
+  cache.fresh = false;
+}
+void roles_changed(Datum, int, uint32) {
+  rights.fresh = false;
+}
+
+}  // namespace
+
+Facts& fast_path_facts(const Store& store) {
+  Facts& facts = cache.facts;
+  if (cache.fresh && cache.generation == store_generation()) return facts;
+  const MemoryContext memory =
+      facts.memory != nullptr
+          ? facts.memory
+          : AllocSetContextCreate(TopMemoryContext, "order_proc fast path", ALLOCSET_SMALL_SIZES);
+  cache.fresh = rights.fresh = false;
+  MemoryContextReset(memory);
+  facts = {};
+  facts.memory = memory;
+  const uint64 generation = store_generation();
+  const MemoryContext saved = MemoryContextSwitchTo(memory);
+  fill(store, facts);
+  MemoryContextSwitchTo(saved);
+  // DDL that was announced while reading has counted the generation on: the next call reads again.
+  cache.generation = generation;
+  cache.fresh = true;
+  return facts;
+}
+
+const char* create_obstacle(const Store& store, const Facts& facts) {
+  if (!fast_path_enabled) return "order_proc.fast_path is off";
+  if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+    return "session_replication_role is replica";
+  for (const char* reason :
+       {facts.orders.insert_obstacle, facts.items.insert_obstacle, facts.customers.read_obstacle})
+    if (reason != nullptr) return reason;
+  return rights_of_caller(store, facts).create_obstacle;
+}
+
+const char* read_obstacle(const Store& store, const Facts& facts) {
+  if (!fast_path_enabled) return "order_proc.fast_path is off";
+  for (const char* reason : {facts.orders.read_obstacle, facts.items.read_obstacle})
+    if (reason != nullptr) return reason;
+  return rights_of_caller(store, facts).read_obstacle;
+}
+
+void watch_fast_path() {
+  CacheRegisterSyscacheCallback(PROCOID, functions_changed, 0);
+  CacheRegisterSyscacheCallback(AUTHOID, roles_changed, 0);
+  CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, 0);
+}
+
+}  // namespace order_proc

@@ -1,0 +1,56 @@
+// Idempotency keys: the same key and request answers with the first order, whatever runs at once.
+#pragma once
+
+#include "pg/args.hpp"
+#include "pg/locks.hpp"
+#include "store.hpp"
+
+namespace order_proc {
+
+struct IdempotencyKey {
+  int64 customer_id;
+  pg::Text key;
+  Datum request_hash;  ///< bytea, SHA-256 of the request
+};
+
+/// What a look for a key found.
+struct KeyLook {
+  bool found = false;
+  TransactionId busy =
+      InvalidTransactionId;  ///< a transaction that has yet to decide about the row
+  int64 order_id = 0;
+};
+
+/// Looks with a dirty snapshot. Raises OP302 when the key stands for another request for good.
+KeyLook look_for(const Store& store, const IdempotencyKey& key);
+
+/// Writes the key as the owner of the table.
+void write_key(const Store& store, const IdempotencyKey& key, int64 order_id);
+
+uint64 lock_value(const IdempotencyKey& key);
+
+void wait_for(TransactionId busy);
+
+/// The order made under the key, or the one that `create` makes now. A lock of ours covers look and
+/// write, so of two calls at once the second finds the first one's row; it is let go before waiting
+/// for that transaction, which may come back with the same key.
+template <typename F>
+int64 create_once(const Store& store, const IdempotencyKey& key, F&& create) {
+  for (;;) {
+    const KeyLook look = pg::with_lock(pg::LockKind::idempotency_key, lock_value(key), [&] {
+      KeyLook result = look_for(store, key);
+      if (!result.found) {
+        result.order_id = create();
+        write_key(store, key, result.order_id);
+      }
+      return result;
+    });
+    if (!TransactionIdIsValid(look.busy)) return look.order_id;
+    wait_for(look.busy);
+  }
+}
+
+/// 22023 for a key beyond 255 bytes.
+void check_key(pg::Text key);
+
+}  // namespace order_proc

@@ -1,0 +1,16 @@
+// Migrations of the store: the steps that the extension's scripts registered as functions, run as
+// the owner.
+#pragma once
+
+#include "store.hpp"
+
+namespace order_proc {
+
+/// Makes the tables in the empty schema order_store, then takes every step up to the installed
+/// version. `placement_check` ties an order's id to the slot of its customer. Inside with_spi.
+void make_store(Oid owner, core::Placement placement, const char* placement_check);
+
+/// Whether a step is being run by a script of the extension (and not by migrate_store).
+bool in_extension_script();
+
+}  // namespace order_proc

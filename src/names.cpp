@@ -1,0 +1,324 @@
+// Names of customers: splitting and joining, the trigger that keeps both forms in step at
+// layout 1.3, and the backfill that fills in the parts batch by batch.
+#include "names.hpp"
+
+#include "core/name.hpp"
+#include "migration.hpp"
+#include "pg/error.hpp"
+#include "pg/spi.hpp"
+#include "pg/user.hpp"
+
+namespace order_proc {
+
+namespace {
+
+text* to_text(std::string_view value) {
+  return cstring_to_text_with_len(value.data(), static_cast<int>(value.size()));
+}
+
+core::NameParts split(pg::Text name) {
+  return pg::core_call(core::split_name, name.view());
+}
+
+}  // namespace
+
+pg::Text full_name(pg::Text first, pg::Text last) {
+  if (!first) return last;
+  if (!last) return first;
+  const std::string_view head = first.view();
+  const std::string_view tail = last.view();
+  const Size size = VARHDRSZ + head.size() + 1 + tail.size();
+  auto* const joined = static_cast<text*>(palloc(size));
+  SET_VARSIZE(joined, size);
+  char* at = std::copy(head.begin(), head.end(), VARDATA(joined));
+  *at++ = ' ';
+  std::copy(tail.begin(), tail.end(), at);
+  return {joined};
+}
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(order_proc_first_name);
+Datum order_proc_first_name(PG_FUNCTION_ARGS) {
+  PG_RETURN_TEXT_P(to_text(split(pg::Args(fcinfo).get_text(0, "name")).first));
+}
+
+PG_FUNCTION_INFO_V1(order_proc_last_name);
+Datum order_proc_last_name(PG_FUNCTION_ARGS) {
+  const auto last = split(pg::Args(fcinfo).get_text(0, "name")).last;
+  if (!last) PG_RETURN_NULL();
+  PG_RETURN_TEXT_P(to_text(*last));
+}
+
+PG_FUNCTION_INFO_V1(order_proc_full_name);
+Datum order_proc_full_name(PG_FUNCTION_ARGS) {
+  const pg::Args args(fcinfo);
+  const pg::Text name = full_name(args.find_text(0), args.find_text(1));
+  if (!name) PG_RETURN_NULL();
+  PG_RETURN_TEXT_P(name.value);
+}
+
+}  // extern "C"
+
+namespace {
+
+/// A row of customers as the trigger sees it.
+struct NameRow {
+  pg::Text name;
+  pg::Text first;
+  pg::Text last;
+};
+
+struct NameColumns {
+  int name;
+  int first;
+  int last;
+};
+
+pg::Text column_text(HeapTuple row, TupleDesc descriptor, int column) {
+  bool null;
+  const Datum value = heap_getattr(row, column, descriptor, &null);
+  return null ? pg::Text{} : pg::Text{DatumGetTextPP(value)};
+}
+
+NameRow names_in(HeapTuple row, TupleDesc descriptor, const NameColumns& columns) {
+  return {column_text(row, descriptor, columns.name), column_text(row, descriptor, columns.first),
+          column_text(row, descriptor, columns.last)};
+}
+
+bool same(pg::Text a, pg::Text b) {
+  return a ? b && a.view() == b.view() : !b;
+}
+
+/// The form that was written decides; the parts win when both were.
+NameRow in_step(const NameRow& written, const NameRow* before) {
+  const bool parts_written =
+      before == nullptr ? written.first || written.last
+                        : !same(written.first, before->first) || !same(written.last, before->last);
+  if (parts_written) return {full_name(written.first, written.last), written.first, written.last};
+  const bool name_written = before == nullptr || !same(written.name, before->name);
+  const bool not_backfilled = !written.first && !written.last;
+  if (!name_written && !not_backfilled) return written;
+  if (!written.name) return {};
+  const auto [first, last] = split(written.name);
+  return {written.name, {to_text(first)}, last ? pg::Text{to_text(*last)} : pg::Text{}};
+}
+
+NameColumns name_columns(const TriggerData* trigger) {
+  const TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
+  const NameColumns columns{SPI_fnumber(descriptor, "name"), SPI_fnumber(descriptor, "first_name"),
+                            SPI_fnumber(descriptor, "last_name")};
+  for (const int column : {columns.name, columns.first, columns.last})
+    if (column <= 0 || getBaseType(SPI_gettypeid(descriptor, column)) != TEXTOID)
+      ereport(ERROR, errcode(pg::store_mismatch),
+              errmsg("table \"%s\" does not have the text columns name, first_name and last_name",
+                     RelationGetRelationName(trigger->tg_relation)),
+              errhint("DROP TRIGGER %s ON %s;", trigger->tg_trigger->tgname,
+                      quote_qualified_identifier(
+                          get_namespace_name(RelationGetNamespace(trigger->tg_relation)),
+                          RelationGetRelationName(trigger->tg_relation))));
+  return columns;
+}
+
+}  // namespace
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(order_proc_sync_customer_name);
+Datum order_proc_sync_customer_name(PG_FUNCTION_ARGS) {
+  if (!CALLED_AS_TRIGGER(fcinfo))
+    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+            errmsg("sync_customer_name() must be called as a trigger"));
+  const auto* const trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+  const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+  if (!TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+      !(update || TRIGGER_FIRED_BY_INSERT(trigger->tg_event)))
+    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+            errmsg("sync_customer_name() must be fired BEFORE INSERT OR UPDATE FOR EACH ROW"));
+  const NameColumns columns = name_columns(trigger);
+  const TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
+  const HeapTuple row = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
+  const NameRow written = names_in(row, descriptor, columns);
+  NameRow before;
+  if (update) before = names_in(trigger->tg_trigtuple, descriptor, columns);
+  const NameRow names = in_step(written, update ? &before : nullptr);
+  std::array<int, 3> numbers{columns.name, columns.first, columns.last};
+  std::array<Datum, 3> values{names.name.datum(), names.first.datum(), names.last.datum()};
+  std::array<bool, 3> nulls{!names.name, !names.first, !names.last};
+  return PointerGetDatum(
+      heap_modify_tuple_by_cols(row, descriptor, 3, numbers.data(), values.data(), nulls.data()));
+}
+
+}  // extern "C"
+
+namespace {
+
+bool names_validated(Oid customers) {
+  const Oid constraint = get_relation_constraint_oid(customers, "customers_names_backfilled", true);
+  if (!OidIsValid(constraint)) return false;
+  const HeapTuple row = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+  if (!HeapTupleIsValid(row)) return false;
+  const bool validated = reinterpret_cast<Form_pg_constraint>(GETSTRUCT(row))->convalidated;
+  ReleaseSysCache(row);
+  return validated;
+}
+
+}  // namespace
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(order_proc_require_backfilled_names);
+Datum order_proc_require_backfilled_names(PG_FUNCTION_ARGS) {
+  static pg::Statement any_left{
+      "SELECT c.id FROM order_store.customers AS c WHERE c.name IS NOT NULL AND c.first_name IS "
+      "NULL AND c.last_name IS "
+      "NULL LIMIT 1"};
+  const Store& store = open_store_at_any_layout();
+  if (!store.layout.has_name() || names_validated(store.table(Table::customers))) PG_RETURN_VOID();
+  const auto left = pg::with_spi(
+      [&] { return any_left.run(0, {}) > 0 ? DatumGetInt64(pg::result(0, 0).datum) : -1; });
+  if (left >= 0)
+    ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+            errmsg("customer " INT64_FORMAT
+                   " is not backfilled: the name is not split into first_name and last_name",
+                   left),
+            errhint("ALTER EXTENSION order_proc UPDATE TO '1.3'; CALL "
+                    "order_proc.backfill_customer_names(); ALTER "
+                    "EXTENSION order_proc UPDATE;"));
+  PG_RETURN_VOID();
+}
+
+}  // extern "C"
+
+void backfill_names_at_once(const Store& store) {
+  pg::as_store_owner(store.owner, [&] {
+    pg::execute("SET CONSTRAINTS ALL IMMEDIATE");
+    pg::execute(
+        "UPDATE order_store.customers SET first_name = order_proc.first_name(name), last_name = "
+        "order_proc.last_name(name) WHERE name IS NOT NULL AND first_name IS NULL AND last_name IS "
+        "NULL");
+    pg::execute("SET CONSTRAINTS ALL IMMEDIATE");
+  });
+}
+
+namespace {
+
+/// One batch of customers from `from` on, in the order of their ids; the number filled in and the
+/// last id.
+pg::Statement next_batch{
+    "WITH batch AS MATERIALIZED ("
+    "  SELECT c.id FROM order_store.customers AS c"
+    "  WHERE c.id OPERATOR(pg_catalog.>=) $1"
+    "    AND c.name IS NOT NULL AND c.first_name IS NULL AND c.last_name IS NULL"
+    "  ORDER BY c.id USING OPERATOR(pg_catalog.<) LIMIT $2 FOR NO KEY UPDATE"
+    "), filled AS ("
+    "  UPDATE order_store.customers AS c"
+    "  SET first_name = order_proc.first_name(c.name), last_name = order_proc.last_name(c.name)"
+    "  FROM batch AS b WHERE c.id OPERATOR(pg_catalog.=) b.id RETURNING c.id"
+    ") SELECT pg_catalog.count(*), pg_catalog.max(f.id) FROM filled AS f",
+    INT8OID, INT8OID};
+
+struct Progress {
+  int64 filled = 0;
+  TimestampTz start = 0;
+  TimestampTz last_notice = 0;
+};
+
+void report(Progress& progress, bool finished) {
+  const TimestampTz now = GetCurrentTimestamp();
+  if (!finished && !TimestampDifferenceExceeds(progress.last_notice, now, 1000)) return;
+  progress.last_notice = now;
+  const double seconds = std::max(static_cast<double>(now - progress.start) / USECS_PER_SEC, 0.001);
+  ereport(NOTICE, errmsg(INT64_FORMAT " customers filled in, %.0f rows per second", progress.filled,
+                         static_cast<double>(progress.filled) / seconds));
+}
+
+void sleep_between(const Interval* pause) {
+  const double seconds = DatumGetFloat8(
+      DirectFunctionCall2(interval_part, CStringGetTextDatum("epoch"), IntervalPGetDatum(pause)));
+  if (seconds <= 0) return;
+  (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+                  static_cast<long>(seconds * 1000.0), PG_WAIT_EXTENSION);
+  ResetLatch(MyLatch);
+  CHECK_FOR_INTERRUPTS();
+}
+
+void require_maintenance(const Store& store) {
+  if (store.layout.index < 3)
+    ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+            errmsg("the store has layout %s, names are split from 1.3 on",
+                   core::layouts[store.layout.index].data()),
+            errhint("ALTER EXTENSION order_proc UPDATE TO '1.3';"));
+  require_store_owner(store, "backfill it");
+}
+
+/// Settings of one batch's transaction: short lock waits, and an error instead of rows hidden by
+/// row security.
+void batch_settings() {
+  for (const auto& [name, value] :
+       {std::pair{"lock_timeout", "200ms"}, std::pair{"row_security", "off"}})
+    (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+                            false);
+}
+
+/// Passes over the table until one finds nothing left. Each batch is a transaction.
+void backfill(int batch_size, const Interval* pause) {
+  Progress progress{0, GetCurrentTimestamp(), GetCurrentTimestamp()};
+  for (bool found = true; found;) {
+    found = false;
+    for (int64 from = PG_INT64_MIN;;) {
+      batch_settings();
+      next_batch.run(0, {pg::Value(Int64GetDatum(from)), pg::Value(Int64GetDatum(batch_size))});
+      const int64 filled = DatumGetInt64(pg::result(0, 0).datum);
+      const pg::Value last = pg::result(0, 1);
+      SPI_freetuptable(SPI_tuptable);
+      SPI_commit();
+      if (filled == 0) break;
+      found = true;
+      progress.filled += filled;
+      report(progress, false);
+      if (pg_add_s64_overflow(DatumGetInt64(last.datum), 1, &from)) break;
+      sleep_between(pause);
+    }
+  }
+  batch_settings();
+  pg::execute("ALTER TABLE order_store.customers VALIDATE CONSTRAINT customers_names_backfilled");
+  SPI_commit();
+  report(progress, true);
+}
+
+}  // namespace
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(order_proc_backfill_customer_names);
+Datum order_proc_backfill_customer_names(PG_FUNCTION_ARGS) {
+  const pg::Args args(fcinfo);
+  const int batch_size = args.get_int32(0, "batch_size");
+  const Interval* const pause = DatumGetIntervalP(args.datum(1, "pause"));
+  if (batch_size < 1)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("batch_size must be positive: %d", batch_size), errhint("The default is 1000."));
+  if (DatumGetBool(DirectFunctionCall2(
+          interval_lt, IntervalPGetDatum(pause),
+          IntervalPGetDatum(static_cast<Interval*>(palloc0(sizeof(Interval)))))))
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("pause must not be negative"),
+            errhint("The default is '0'."));
+  const Store& store = open_store_at_any_layout();
+  require_maintenance(store);
+  if (!store.layout.has_name()) PG_RETURN_VOID();
+  const auto* const call = reinterpret_cast<const CallContext*>(fcinfo->context);
+  if (call == nullptr || !IsA(call, CallContext) || call->atomic)
+    ereport(ERROR, errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+            errmsg("backfill_customer_names commits batch by batch and cannot run inside a "
+                   "transaction block"),
+            errhint("CALL order_proc.backfill_customer_names(); outside BEGIN."));
+  SPI_connect_ext(SPI_OPT_NONATOMIC);
+  backfill(batch_size, pause);
+  SPI_finish();
+  PG_RETURN_VOID();
+}
+
+}  // extern "C"
+
+}  // namespace order_proc

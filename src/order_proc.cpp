@@ -1,0 +1,26 @@
+// The module: its magic, its settings, its callbacks. No logic, and nothing that can raise:
+// pg_upgrade loads the library into servers where nothing else of the extension exists.
+#include "fast_path.hpp"
+#include "statuses.hpp"
+#include "store.hpp"
+
+namespace order_proc {
+
+extern "C" {
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init() {
+  DefineCustomBoolVariable("order_proc.fast_path",
+                           "Lets orders be made and read by direct table access.",
+                           "The results are the same; off sends everything through the executor.",
+                           &fast_path_enabled, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  MarkGUCPrefixReserved("order_proc");
+  watch_store();
+  watch_statuses();
+  watch_fast_path();
+}
+
+}  // extern "C"
+
+}  // namespace order_proc

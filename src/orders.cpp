@@ -1,0 +1,343 @@
+// Making, changing and deleting orders. Arguments are checked here, once for both paths; then the
+// fast path writes the rows, or plain SQL as the caller does.
+#include "fast_path.hpp"
+#include "idempotency.hpp"
+#include "names.hpp"
+#include "pg/args.hpp"
+#include "pg/error.hpp"
+#include "pg/numeric.hpp"
+#include "pg/spi.hpp"
+#include "slots.hpp"
+#include "statuses.hpp"
+#include "store.hpp"
+
+namespace order_proc {
+
+namespace {
+
+// The columns that the arguments are stored in, and their constraints' names.
+constexpr int32 price_typmod = pg::numeric_typmod(10, 2);
+constexpr int32 total_typmod = pg::numeric_typmod(12, 2);
+constexpr int64 most_price = 9999999999;    ///< hundredths in numeric(10,2)
+constexpr int64 most_total = 999999999999;  ///< hundredths in numeric(12,2)
+
+const char* numeric_text(Datum value) {
+  return DatumGetCString(DirectFunctionCall1(numeric_out, value));
+}
+
+[[noreturn]] void bad_quantity(std::size_t item, int32 quantity) {
+  ereport(ERROR, errcode(ERRCODE_CHECK_VIOLATION),
+          errmsg("quantity must be positive: %d", quantity),
+          errdetail("Item %zu of the order.", item + 1),
+          errhint("Leave the item out, or give at least 1."),
+          err_generic_string(PG_DIAG_SCHEMA_NAME, "order_store"),
+          err_generic_string(PG_DIAG_TABLE_NAME, "order_items"),
+          err_generic_string(PG_DIAG_CONSTRAINT_NAME, "order_items_quantity_check"));
+}
+
+[[noreturn]] void bad_price(std::size_t item, Datum price) {
+  ereport(ERROR, errcode(ERRCODE_CHECK_VIOLATION),
+          errmsg("price must be a number and not negative: %s", pg::shown(numeric_text(price))),
+          errdetail("Item %zu of the order.", item + 1), errhint("Give 0 for a present."),
+          err_generic_string(PG_DIAG_SCHEMA_NAME, "order_store"),
+          err_generic_string(PG_DIAG_TABLE_NAME, "order_items"),
+          err_generic_string(PG_DIAG_CONSTRAINT_NAME, "order_items_price_check"));
+}
+
+[[noreturn]] void bad_total(Datum total) {
+  ereport(
+      ERROR, errcode(ERRCODE_CHECK_VIOLATION),
+      errmsg("total_amount must be a number and not negative: %s", pg::shown(numeric_text(total))),
+      errhint("Give NULL to have it summed up from the items."),
+      err_generic_string(PG_DIAG_SCHEMA_NAME, "order_store"),
+      err_generic_string(PG_DIAG_TABLE_NAME, "orders"),
+      err_generic_string(PG_DIAG_CONSTRAINT_NAME, "orders_total_amount_check"));
+}
+
+[[noreturn]] void out_of_range(const char* name, Datum value, const char* type,
+                               const char* detail) {
+  ereport(ERROR, errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+          errmsg("%s is out of range for %s: %s", name, type, pg::shown(numeric_text(value))),
+          errdetail_internal("%s", detail), errhint("Split the order, or correct the amount."));
+}
+
+bool not_a_number(Datum value) {
+  return numeric_is_nan(DatumGetNumeric(value));
+}
+
+bool infinite(Datum value) {
+  return numeric_is_inf(DatumGetNumeric(value));
+}
+
+bool negative(Datum value) {
+  const Datum zero = NumericGetDatum(int64_to_numeric(0));
+  return DatumGetBool(DirectFunctionCall2(numeric_lt, value, zero));
+}
+
+/// An amount as a numeric(p,2) column stores it.
+struct Amount {
+  Datum stored;
+  int64 hundredths;
+};
+
+/// nullopt for what no such column can hold: NaN, infinities, below zero or above `most`.
+std::optional<Amount> to_amount(Datum value, int64 most) {
+  const auto exact = pg::to_hundredths(value);
+  if (exact && exact->count >= 0 && exact->count <= most)
+    return Amount{exact->scale == 2 ? value : pg::from_hundredths(exact->count), exact->count};
+  if (exact || not_a_number(value) || infinite(value)) return std::nullopt;
+  // More than two decimals, or huge: rounded by PostgreSQL to a numeric with two.
+  const Datum rounded = DirectFunctionCall2(numeric_round, value, Int32GetDatum(2));
+  const auto count = pg::to_hundredths(rounded);
+  if (!count || count->count < 0 || count->count > most) return std::nullopt;
+  return Amount{rounded, count->count};
+}
+
+Amount checked_price(std::size_t item, Datum price) {
+  const auto amount = to_amount(price, most_price);
+  if (amount) return *amount;
+  if (not_a_number(price) || negative(price)) bad_price(item, price);
+  out_of_range("price", price, "numeric(10,2)", psprintf("Item %zu of the order.", item + 1));
+}
+
+Datum checked_total(Datum total) {
+  const auto amount = to_amount(total, most_total);
+  if (amount) return amount->stored;
+  if (not_a_number(total) || negative(total)) bad_total(total);
+  out_of_range("total_amount", total, "numeric(12,2)", "It was given with the order.");
+}
+
+/// quantity * price over all items, exactly.
+class Total {
+ public:
+  void add(int32 quantity, int64 hundredths) {
+    sum_ += static_cast<__int128>(quantity) * hundredths;
+  }
+
+  Datum checked() const {
+    if (sum_ > most_total) {
+      const auto whole = static_cast<int64>(sum_ / 100 > PG_INT64_MAX ? PG_INT64_MAX : sum_ / 100);
+      out_of_range("total_amount", NumericGetDatum(int64_to_numeric(whole)), "numeric(12,2)",
+                   "It is the sum of quantity * price over the items.");
+    }
+    return pg::from_hundredths(static_cast<int64>(sum_));
+  }
+
+ private:
+  __int128 sum_ = 0;
+};
+
+void require_same_lengths(std::size_t products, std::size_t quantities, std::size_t prices) {
+  if (products != quantities || products != prices)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("product_ids, quantities and prices must have the same length"),
+            errdetail("They have %zu, %zu and %zu elements.", products, quantities, prices),
+            errhint("Give one product_id, one quantity and one price per item."));
+  if (products == 0)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("an order needs at least one item"),
+            errdetail("product_ids, quantities and prices are empty."),
+            errhint("Give one element of each per item."));
+}
+
+/// The request as it came in, for the hash of the idempotency key.
+struct Request {
+  int64 customer_id;
+  pg::Text status;
+  bool total_given;
+};
+
+/// Checks all arguments; the prices in the array are replaced by the stored ones.
+NewOrder checked_order(const Store& store, const pg::Args& args, Request& request) {
+  NewOrder order{};
+  order.customer_id = request.customer_id = args.get_int64(0, "customer_id");
+  request.status = args.find_text(1);
+  request.total_given = !args.null(2);
+  order.product_ids = args.get_int64s(3, "product_ids");
+  order.quantities = args.get_int32s(4, "quantities");
+  const std::span<Datum> prices = args.get_numerics(5, "prices");
+  order.notes = args.find_text(6);
+  require_same_lengths(order.product_ids.size(), order.quantities.size(), prices.size());
+  if (order.notes && !store.layout.has_notes())
+    ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+            errmsg("orders have notes from layout 1.2 on, the store has %s",
+                   core::layouts[store.layout.index].data()),
+            errhint("ALTER EXTENSION order_proc UPDATE TO '1.2';"));
+  order.status = status_for_new_order(store, request.status);
+  Total total;
+  for (std::size_t i = 0; i < prices.size(); ++i) {
+    if ((i & 0xFFFF) == 0xFFFF) CHECK_FOR_INTERRUPTS();
+    if (order.quantities[i] <= 0) bad_quantity(i, order.quantities[i]);
+    const Amount price = checked_price(i, prices[i]);
+    prices[i] = price.stored;
+    total.add(order.quantities[i], price.hundredths);
+  }
+  order.prices = prices;
+  order.total_amount =
+      request.total_given ? checked_total(args.datum(2, "total_amount")) : total.checked();
+  return order;
+}
+
+void append_bytes(StringInfo out, const void* bytes, std::size_t size) {
+  const auto length = static_cast<uint64>(size);
+  appendBinaryStringInfo(out, reinterpret_cast<const char*>(&length), sizeof length);
+  appendBinaryStringInfo(out, static_cast<const char*>(bytes), static_cast<int>(size));
+}
+
+void append_text(StringInfo out, pg::Text value) {
+  appendStringInfoChar(out, value ? '1' : '0');
+  if (value) append_bytes(out, value.view().data(), value.view().size());
+}
+
+/// SHA-256 of the request: each field with its length, amounts as they are stored.
+Datum hash_of(const Request& request, const NewOrder& order) {
+  StringInfoData bytes;
+  initStringInfo(&bytes);
+  bytes.len = VARHDRSZ;
+  append_bytes(&bytes, &request.customer_id, sizeof request.customer_id);
+  append_text(&bytes, request.status);
+  appendStringInfoChar(&bytes, request.total_given ? '1' : '0');
+  if (request.total_given) {
+    const int64 total = pg::to_hundredths(order.total_amount)->count;
+    append_bytes(&bytes, &total, sizeof total);
+  }
+  append_bytes(&bytes, order.product_ids.data(), order.product_ids.size_bytes());
+  append_bytes(&bytes, order.quantities.data(), order.quantities.size_bytes());
+  for (const Datum price : order.prices) {
+    const int64 hundredths = pg::to_hundredths(price)->count;
+    appendBinaryStringInfo(&bytes, reinterpret_cast<const char*>(&hundredths), sizeof hundredths);
+  }
+  append_text(&bytes, order.notes);
+  SET_VARSIZE(bytes.data, bytes.len);
+  return DirectFunctionCall1(sha256_bytea, PointerGetDatum(bytes.data));
+}
+
+pg::Statement customer_of_order{
+    "SELECT {customer_names}, c.email FROM order_store.customers AS c WHERE c.id "
+    "OPERATOR(pg_catalog.=) $1",
+    INT8OID};
+pg::Statement insert_order{
+    "INSERT INTO order_store.orders (id, customer_id, status, total_amount, customer_name, "
+    "customer_email{notes_column}) "
+    "VALUES ($1, $2, $3, $4, $5, $6{notes_value})",
+    INT8OID,
+    INT8OID,
+    TEXTOID,
+    NUMERICOID,
+    TEXTOID,
+    TEXTOID,
+    TEXTOID};
+pg::Statement insert_items{
+    "INSERT INTO order_store.order_items (order_id, product_id, quantity, price) "
+    "SELECT $1, u.product_id, u.quantity, u.price FROM ROWS FROM ("
+    "pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) AS u(product_id, "
+    "quantity, price)",
+    INT8OID, INT8ARRAYOID, INT4ARRAYOID, NUMERICARRAYOID};
+
+/// A text of the last result, in the current memory, which SPI_finish frees: for the next
+/// statement.
+pg::Text result_text(int column) {
+  const pg::Value value = pg::result(0, column);
+  return value.null ? pg::Text{} : pg::Text{DatumGetTextPCopy(value.datum)};
+}
+
+pg::Value value_of(pg::Text text) {
+  return {text.datum(), !text};
+}
+
+/// What a careful client would send: the customer's name and email, the order, its items.
+int64 create_order_by_executor(const Store& store, const NewOrder& order, const pg::Args& args) {
+  const int64 id = next_order_id(store, order.customer_id);
+  const Datum prices = PointerGetDatum(construct_array(const_cast<Datum*>(order.prices.data()),
+                                                       static_cast<int>(order.prices.size()),
+                                                       NUMERICOID, -1, false, TYPALIGN_INT));
+  pg::with_spi([&] {
+    const bool known = customer_of_order.run(store.layout.index,
+                                             {pg::Value(Int64GetDatum(order.customer_id))}) > 0;
+    const pg::Text name = known ? full_name(result_text(0), result_text(1)) : pg::Text{};
+    const pg::Text email = known ? result_text(2) : pg::Text{};
+    insert_order.run(store.layout.index,
+                     {pg::Value(Int64GetDatum(id)), pg::Value(Int64GetDatum(order.customer_id)),
+                      pg::Value(PointerGetDatum(order.status)), pg::Value(order.total_amount),
+                      value_of(name), value_of(email), value_of(order.notes)});
+    insert_items.run(store.layout.index,
+                     {pg::Value(Int64GetDatum(id)), pg::Value(args.datum(3, "product_ids")),
+                      pg::Value(args.datum(4, "quantities")), pg::Value(prices)});
+  });
+  return id;
+}
+
+int64 create_order(const Store& store, const NewOrder& order, const pg::Args& args) {
+  const auto id = create_order_fast(store, order);
+  return id ? *id : create_order_by_executor(store, order, args);
+}
+
+}  // namespace
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(order_proc_create_order_with_items);
+Datum order_proc_create_order_with_items(PG_FUNCTION_ARGS) {
+  const pg::Args args(fcinfo);
+  const Store store = open_store({{Table::customers, RowShareLock},
+                                  {Table::orders, RowExclusiveLock},
+                                  {Table::order_items, RowExclusiveLock}});
+  Request request{};
+  const NewOrder order = checked_order(store, args, request);
+  const pg::Text key = args.find_text(7);
+  if (!key) PG_RETURN_INT64(create_order(store, order, args));
+  check_key(key);
+  PreventCommandIfReadOnly("INSERT");
+  const IdempotencyKey once{order.customer_id, key, hash_of(request, order)};
+  PG_RETURN_INT64(create_once(store, once, [&] { return create_order(store, order, args); }));
+}
+
+}  // extern "C"
+
+namespace {
+
+pg::Statement lock_orders{
+    "SELECT o.id FROM order_store.orders AS o WHERE o.id OPERATOR(pg_catalog.=) ANY ($1) "
+    "ORDER BY o.id USING OPERATOR(pg_catalog.<) FOR NO KEY UPDATE",
+    INT8ARRAYOID};
+pg::Statement sum_up{
+    "UPDATE order_store.orders AS o SET updated_at = pg_catalog.now(), total_amount = COALESCE(("
+    "SELECT pg_catalog.sum(i.quantity::pg_catalog.numeric OPERATOR(pg_catalog.*) i.price) "
+    "FROM order_store.order_items AS i WHERE i.order_id OPERATOR(pg_catalog.=) o.id), "
+    "0::pg_catalog.numeric) "
+    "WHERE o.id OPERATOR(pg_catalog.=) ANY ($1)",
+    INT8ARRAYOID};
+pg::Statement delete_by_id{
+    "DELETE FROM order_store.orders AS o WHERE o.id OPERATOR(pg_catalog.=) $1", INT8OID};
+
+}  // namespace
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(order_proc_refresh_order_totals);
+Datum order_proc_refresh_order_totals(PG_FUNCTION_ARGS) {
+  const pg::Args args(fcinfo);
+  (void)args.get_int64s(0, "order_ids");
+  const pg::Value order_ids(args.datum(0, "order_ids"));
+  (void)open_store({{Table::orders, RowExclusiveLock}, {Table::order_items, AccessShareLock}});
+  const uint64 refreshed = pg::with_spi([&] {
+    // In one order for all sessions, so that two of them cannot wait for each other; then summed
+    // with a snapshot taken under the locks.
+    lock_orders.run(0, {order_ids});
+    SPI_freetuptable(SPI_tuptable);
+    return sum_up.run(0, {order_ids});
+  });
+  PG_RETURN_INT64(static_cast<int64>(refreshed));
+}
+
+PG_FUNCTION_INFO_V1(order_proc_delete_order);
+Datum order_proc_delete_order(PG_FUNCTION_ARGS) {
+  const int64 order_id = pg::Args(fcinfo).get_int64(0, "order_id");
+  (void)open_store({{Table::orders, RowExclusiveLock}});
+  PG_RETURN_BOOL(
+      pg::with_spi([&] { return delete_by_id.run(0, {pg::Value(Int64GetDatum(order_id))}) > 0; }));
+}
+
+}  // extern "C"
+
+}  // namespace order_proc

@@ -1,0 +1,93 @@
+// Differences between server versions 15 to 18 that functions cannot hide elsewhere.
+#pragma once
+
+#include "pg/postgres.hpp"
+
+namespace order_proc::pg {
+
+inline IndexScanDesc index_begin_scan(Relation heap, Relation index, Snapshot snapshot, int keys) {
+#if PG_VERSION_NUM >= 180000
+  return index_beginscan(heap, index, snapshot, nullptr, keys, 0);
+#else
+  return index_beginscan(heap, index, snapshot, keys, 0);
+#endif
+}
+
+/// Columns of one table that a statement would read or write.
+struct TableAccess {
+  Oid table;
+  AclMode privileges;
+  std::span<const AttrNumber> selected;
+  std::span<const AttrNumber> inserted;
+};
+
+/// Whether the executor would let the caller, hooks of other extensions included.
+inline bool caller_may(const TableAccess& access) {
+  const auto columns = [](std::span<const AttrNumber> numbers) {
+    Bitmapset* set = nullptr;
+    for (const AttrNumber number : numbers)
+      if (number != InvalidAttrNumber)
+        set = bms_add_member(set, number - FirstLowInvalidHeapAttributeNumber);
+    return set;
+  };
+  RangeTblEntry* const entry = makeNode(RangeTblEntry);
+  entry->rtekind = RTE_RELATION;
+  entry->relid = access.table;
+  entry->relkind = RELKIND_RELATION;
+  entry->rellockmode = AccessShareLock;
+#if PG_VERSION_NUM >= 160000
+  RTEPermissionInfo* const permissions = makeNode(RTEPermissionInfo);
+  permissions->relid = access.table;
+  permissions->requiredPerms = access.privileges;
+  permissions->selectedCols = columns(access.selected);
+  permissions->insertedCols = columns(access.inserted);
+  entry->perminfoindex = 1;
+  return ExecCheckPermissions(list_make1(entry), list_make1(permissions), false);
+#else
+  entry->requiredPerms = access.privileges;
+  entry->selectedCols = columns(access.selected);
+  entry->insertedCols = columns(access.inserted);
+  return ExecCheckRTPerms(list_make1(entry), false);
+#endif
+}
+
+using ExpressionVisitor = bool (*)(Node* node, void* context);
+
+/// Calls `visit` for each child; a macro with a check of its own from 16 on, untyped before.
+inline bool visit_children(Node* node, ExpressionVisitor visit, void* context) {
+#if PG_VERSION_NUM >= 160000
+  return expression_tree_walker(node, visit, context);
+#else
+  return expression_tree_walker(
+      node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(visit)), context);
+#endif
+}
+
+/// Stored in the row; virtual ones of PostgreSQL 18 as well.
+inline bool has_generated_columns(const TupleConstr* constraints) {
+#if PG_VERSION_NUM >= 180000
+  return constraints->has_generated_stored || constraints->has_generated_virtual;
+#else
+  return constraints->has_generated_stored;
+#endif
+}
+
+inline bool enforced(const ForeignKeyCacheInfo* foreign_key) {
+#if PG_VERSION_NUM >= 180000
+  return foreign_key->conenforced;
+#else
+  (void)foreign_key;
+  return true;
+#endif
+}
+
+inline bool enforced(const ConstrCheck& check) {
+#if PG_VERSION_NUM >= 180000
+  return check.ccenforced;
+#else
+  (void)check;
+  return true;
+#endif
+}
+
+}  // namespace order_proc::pg

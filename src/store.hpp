@@ -1,0 +1,77 @@
+// The store: where the tables of the user's are, at which layout, and who owns them.
+//
+// One descriptor per backend, static, filled at the first use and again after any DDL on what it
+// names (relation cache and catalog callbacks mark it stale). Nothing in it points anywhere, so an
+// ERROR in the middle leaves it stale, never half true.
+#pragma once
+
+#include "core/layout.hpp"
+#include "core/slot.hpp"
+#include "pg/postgres.hpp"
+
+namespace order_proc {
+
+/// The tables and sequences of the store that functions use; the order is that of the table in
+/// store.cpp.
+enum class Table {
+  store,
+  migrations,
+  customers,
+  orders,
+  order_items,
+  order_statuses,
+  status_transitions,
+  order_status_history,
+  idempotency_keys,
+};
+inline constexpr std::size_t table_count = 9;
+
+struct Store {
+  Oid schema = InvalidOid;
+  Oid owner = InvalidOid;  ///< of order_store.store: acts for the library
+  core::Layout layout{};
+  core::Placement placement{};
+  std::array<Oid, table_count> tables{};
+  Oid orders_sequence = InvalidOid;
+  Oid customers_sequence = InvalidOid;
+
+  Oid table(Table which) const { return tables[static_cast<std::size_t>(which)]; }
+};
+
+/// The store, checked: its layout is that of the extension, its tables have the columns that
+/// functions use. Raises OP001 without a store and OP002 when store and extension do not fit.
+const Store& open_store();
+
+/// The same, with locks on `tables` held until the end of the transaction, and true under them: DDL
+/// that came first is seen.
+const Store& open_store(std::initializer_list<std::pair<Table, LOCKMODE>> locks);
+
+/// The store at whatever layout the library knows, for what must work while it lags behind
+/// (schema_version, migrations, the backfill). Raises OP001 without a store, OP002 for an unknown
+/// layout.
+const Store& open_store_at_any_layout();
+
+/// The version of the installed extension, an index into core::layouts; OP002 for one the library
+/// lacks.
+std::size_t extension_layout();
+
+/// Whether there is a schema order_store at all, and a store in it.
+bool store_schema_exists();
+bool store_present();
+
+/// Counts up whenever the descriptor was found stale: what hangs on it compares and reads anew.
+uint64 store_generation();
+
+/// Makes every backend read the descriptor anew, now here and at commit elsewhere.
+void invalidate_store();
+
+/// Owner of the table, as which RI triggers and the library itself touch it.
+Oid table_owner(Oid table);
+
+/// Raises 42501 unless the caller owns the store (or is a superuser or member of the owner).
+void require_store_owner(const Store& store, const char* action);
+
+/// Callbacks; once, from _PG_init.
+void watch_store();
+
+}  // namespace order_proc
