@@ -34,7 +34,7 @@ mapfile -t files < <(find src -name '*.[ch]pp' | sort)
 mapfile -t outside_pg < <(printf '%s\n' "${files[@]}" | grep -v '^src/pg/')
 
 [ ! -d src/core ] || report 'the core stands on nothing' "$(includes_beyond src/core '<[a-z_0-9]+>|"core/.*"')"
-[ ! -d src/pg ] || report 'the boundary knows no capability' "$(includes_beyond src/pg '<.*>|"(core|pg)/.*"|"[a-z_0-9]+(/[a-z_0-9]+)*\.h"')"
+[ ! -d src/pg ] || report 'the boundary knows no capability' "$(includes_beyond src/pg '<.*>|"(core|pg)/.*"|"[A-Za-z_0-9]+(/[A-Za-z_0-9]+)*\.h"')"
 report 'only src/pg asks for the version of PostgreSQL' \
   "$(grep -nE '^\s*#\s*(if|elif|ifdef|ifndef)\b.*\bPG_(VERSION_NUM|MAJORVERSION)' "${outside_pg[@]}" /dev/null || true)"
 

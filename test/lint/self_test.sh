@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# self_test.sh [CXX]: the lints can fail. What they must flag is flagged, what they must let pass passes.
+# self_test.sh: the lints can fail. What they must flag is flagged, what they must let pass passes.
 #   samples/clean_*.cpp, samples/trips_*.cpp   one construct each, for the longjmp lint
 #   the other lints                            on a small project made here, whole and then broken in one way each
 set -euo pipefail
 shopt -s nullglob
 
 lint=$(cd "$(dirname "$0")" && pwd)
-cxx=${1:-g++}
+cxx=${CXX:-g++}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -115,7 +115,7 @@ make_project() {
   echo 'done_testing();' >test/cluster/crash.pl
   printf 'inline constexpr std::array<std::string_view, 2> layouts{\n    "1.0", "1.1"};  // "1.2" one day\n' >src/core/layout.hpp
   printf '#include "layout.hpp"\n#include <array>\n#include "core/layout.hpp"\n' >src/core/layout.cpp
-  printf '#include "core/layout.hpp"\n#include "postgres.h"\n#include "access/table.h"\n#if PG_VERSION_NUM >= 160000\n#endif\n' >src/pg/compat.hpp
+  printf '#include "core/layout.hpp"\n#include "postgres.h"\n#include "nodes/nodeFuncs.h"\n#if PG_VERSION_NUM >= 160000\n#endif\n' >src/pg/compat.hpp
   printf '#include "pg/compat.hpp"\n#include <array>\n' >src/orders.cpp
   cd - >/dev/null
 }

@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# test.sh: every test there is. Installs what is missing when root calls it, goes on after a part that fails, and ends
+# with a line for each part and the sum: "N passed, N failed".
+#
+# The extension is installed into private copies of PostgreSQL (test/lib.sh, private_postgres), one for each build to be
+# tested. So nothing in the system changes, a running server keeps its library, no rights are needed, and the build
+# under the sanitizer needs no swapping of files.
+set -euo pipefail
+# shellcheck source=test/lib.sh
+source "$(dirname "$0")/test/lib.sh"
+
+# A part that takes longer than this many seconds hangs.
+readonly limit=1200
+
+as_user_limited() { as_user timeout --kill-after=10 "$limit" "$@"; }
+
+# --- parts and their outcome ------------------------------------------------------------------------------------
+
+part_lines=()
+passed_sum=0 failed_sum=0
+
+# The lines by which pg_regress, pg_isolation_regress, prove, ctest and the lints report one test.
+readonly passed_line='\.\.\. ok +[0-9]+ ms|^test/.* \.+ ok$|Test +#[0-9]+: .* Passed|: OK, '
+readonly failed_line='\.\.\. FAILED|\.\.\. failed|^test/.* \.+ (Dubious|Failed|No subtests)|Test +#[0-9]+: .*\*\*\*'
+
+count_lines() { grep -cE "$1" "$2" || true; }
+
+# part KIND NAME COMMAND...: KIND tests has to report at least one test; KIND step is one test itself.
+part() {
+  local kind=$1 name=$2 status=0 passed failed began=$SECONDS log verdict
+  shift 2
+  log=$work/logs/${name//[^a-z0-9+]/_}.log
+  say "$name"
+  run_logged "$name" "$log" "$@" || status=$?
+  if [ "$kind" = tests ]; then
+    passed=$(count_lines "$passed_line" "$log")
+    failed=$(count_lines "$failed_line" "$log")
+    if [ "$status" = 0 ] && [ "$passed" = 0 ]; then
+      echo 'no test was run' >>"$log"
+      status=1
+    fi
+  else
+    passed=$((status == 0)) failed=0
+  fi
+  # A part that fails has failed, whatever its lines say.
+  [ "$status" = 0 ] || [ "$failed" -gt 0 ] || failed=1
+  [ "$failed" = 0 ] && verdict='ok    ' || verdict='FAILED'
+  part_lines+=("$(printf '%s  %-38s %4d passed %4d failed %5d s' "$verdict" "$name" "$passed" "$failed" $((SECONDS - began)))")
+  passed_sum=$((passed_sum + passed))
+  failed_sum=$((failed_sum + failed))
+  if [ "$failed" != 0 ]; then
+    echo "--- the end of $log:"
+    tail -n 60 "$log"
+    echo '---'
+  fi
+  say "  ${part_lines[-1]}"
+}
+
+sum_up() {
+  printf '\n'
+  printf '%s\n' "${part_lines[@]}"
+  printf '%d passed, %d failed\n' "$passed_sum" "$failed_sum"
+  [ "$failed_sum" = 0 ] && [ "$passed_sum" -gt 0 ]
+}
+
+# --- without a server --------------------------------------------------------------------------------------------
+
+# From within, so that it finds what is sourced.
+shell_scripts() { (cd "$top" && shellcheck -x ./*.sh test/*.sh test/lint/*.sh .ci/run); }
+
+# pgxs FOLDER ARGUMENT...: make in a copy of the checkout; a warning is an error.
+pgxs() {
+  local tree=$1
+  shift
+  as_user_limited make -C "$tree" EXTRA_CXXFLAGS=-Werror PG_CONFIG="$pg_config" "$@"
+}
+
+compile() { pgxs "$1" CXX="$2" -j "$(nproc)" all; }
+lints() { pgxs "$1" CXX="$2" --keep-going lint; }
+
+cmake_build() {
+  local build=$1
+  shift
+  as_user_limited cmake -S "$work/gcc" -B "$build" -DPG_CONFIG="$pg_config" "$@" &&
+    as_user_limited cmake --build "$build" -j "$(nproc)"
+}
+
+unit_tests() {
+  cmake_build "$work/cmake" -DCMAKE_CXX_FLAGS=-Werror &&
+    as_user_limited ctest --test-dir "$work/cmake" -j "$(nproc)" --output-on-failure --no-tests=error
+}
+
+tidy() { as_user_limited "$work/gcc/test/lint/tidy.sh" "$work/cmake"; }
+
+# --- with a server -----------------------------------------------------------------------------------------------
+
+running=()
+
+stop_servers() {
+  local folder
+  for folder in "${running[@]}"; do stop_server "$bindir" "$folder" immediate || true; done
+  running=()
+}
+
+# start NAME: a server on the private PostgreSQL of that name. Its log carries SQLSTATEs, see server_log.
+start() {
+  local folder=$work/$1-server
+  running+=("$folder")
+  start_server "$work/$1-postgres$bindir" "$folder" fsync=off max_connections=60 wal_level=logical \
+    max_prepared_transactions=20 "log_line_prefix='%m [%p] %e '" log_min_messages=warning log_min_error_statement=error
+}
+
+# against NAME MAKE_ARGUMENT...: a target of the Makefile against that server.
+against() {
+  local name=$1
+  shift
+  as_user_limited env PGHOST="$work/$name-server" PGPORT="$server_port" PGUSER=postgres \
+    make -C "$work/gcc" PG_CONFIG="$work/$name-postgres$bindir/pg_config" "$@"
+}
+
+pgxs_install() {
+  private_postgres "$work/gcc-postgres" &&
+    as_user make -C "$work/gcc" EXTRA_CXXFLAGS=-Werror PG_CONFIG="$work/gcc-postgres$bindir/pg_config" install
+}
+
+ubsan_install() {
+  private_postgres "$work/ubsan-postgres" &&
+    cmake_build "$work/cmake-ubsan" -DSANITIZE=undefined -DPG_CONFIG="$work/ubsan-postgres$bindir/pg_config" &&
+    as_user cmake --install "$work/cmake-ubsan"
+}
+
+# Suites show their differences, the end of which is what the part prints.
+regress() {
+  against "$1" installcheck-sql && return 0
+  as_user cat "$work/gcc/output/regression.diffs"
+  return 1
+}
+isolation() {
+  against "$1" installcheck-isolation && return 0
+  as_user cat "$work/gcc/output_iso/regression.diffs"
+  return 1
+}
+
+# No input makes an internal error (XX000), or a crash; whatever a suite expected, the server's log has it all.
+server_log() {
+  local log=$work/$1-server/log found
+  as_user test -s "$log" || { echo "$log is empty"; return 1; }
+  found=$(as_user grep -nE ' XX[0-9]{3} (ERROR|FATAL|PANIC)|PANIC:|was terminated by signal|runtime error:|TRAP:' "$log") || return 0
+  printf '%s\n' "$found"
+  return 1
+}
+
+# --- all of it ---------------------------------------------------------------------------------------------------
+
+main() {
+  cd /
+  need_packages g++ make cmake clang clang-format clang-tidy libgtest-dev shellcheck libipc-run-perl \
+    "postgresql-$pg_major" "postgresql-server-dev-$pg_major" "postgresql-$pg_major-pgtap"
+  find_postgres
+  open_work "test-$(checkout_name)"
+  use_ccache
+  as_user mkdir -p "$work/logs"
+  trap stop_servers EXIT
+  trap 'exit 130' INT TERM
+  for server in gcc ubsan; do stop_server "$bindir" "$work/$server-server" immediate; done
+  copy_checkout "$work/gcc"
+  copy_checkout "$work/clang"
+
+  part step  'shell scripts'                    shell_scripts
+  part step  'build with g++'                   compile "$work/gcc" g++
+  part tests 'lints, objects of g++'            lints "$work/gcc" g++
+  part step  'build with clang++'               compile "$work/clang" clang++
+  part tests 'lints, objects of clang++'        lints "$work/clang" clang++
+  part tests 'unit tests, plain and sanitized'  unit_tests
+  part step  'clang-tidy'                       tidy
+
+  part step  'install'                          pgxs_install
+  part step  'start a server'                   start gcc
+  part tests 'SQL suites'                       regress gcc
+  part tests 'isolation suites'                 isolation gcc
+  part step  'no internal error, no crash'      server_log gcc
+  stop_servers
+  part tests 'clusters'                         against gcc installcheck-cluster
+
+  part step  'build with UBSan, install'        ubsan_install
+  part step  'start a server with it'           start ubsan
+  part tests 'SQL suites under UBSan'           regress ubsan
+  part tests 'isolation suites under UBSan'     isolation ubsan
+  part step  'no finding, error or crash'       server_log ubsan
+  stop_servers
+
+  sum_up
+}
+
+main "$@"
