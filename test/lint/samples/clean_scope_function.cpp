@@ -1,4 +1,5 @@
-// A destructor that runs before PostgreSQL is called, or has only noexcept calls in its life, is no landing pad.
+// A destructor that runs before PostgreSQL is called, or has only noexcept calls in its life, is no
+// landing pad.
 extern "C" long call_postgres(long);
 extern "C" void take() noexcept;
 extern "C" void release() noexcept;

@@ -36,5 +36,6 @@ long sample(std::span<long> values, std::string_view name) {
   std::sort(values.begin(), values.end(), [](long a, long b) { return a > b; });
   std::variant<int, long> either = values.front();
   auto pair = std::tuple{option(name), values.size()};
-  return with_relation([&](long opened) { return opened + call_postgres(&either) + call_postgres(&pair); });
+  return with_relation(
+      [&](long opened) { return opened + call_postgres(&either) + call_postgres(&pair); });
 }

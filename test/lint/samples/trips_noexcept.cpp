@@ -1,4 +1,6 @@
 // noexcept around a PostgreSQL call is a landing pad that terminates.
 extern "C" long call_postgres(long);
 
-long sample(long value) noexcept { return call_postgres(value) + 1; }
+long sample(long value) noexcept {
+  return call_postgres(value) + 1;
+}

@@ -3,4 +3,6 @@ extern "C" long call_postgres(long);
 
 long started = call_postgres(1);
 
-long sample() { return started; }
+long sample() {
+  return started;
+}
