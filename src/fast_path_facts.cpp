@@ -102,7 +102,7 @@ const char* owner_obstacle(const Store& store) {
   const Oid owner = table_owner(customers);
   const bool may = pg_class_aclmask(customers, owner, ACL_SELECT | ACL_UPDATE, ACLMASK_ALL) ==
                        (ACL_SELECT | ACL_UPDATE) &&
-                   pg_namespace_aclcheck(store.schema, owner, ACL_USAGE) == ACLCHECK_OK;
+                   pg::may_use_schema(store.schema, owner);
   return may ? nullptr : "the owner of the customers may not read and lock them";
 }
 
@@ -131,7 +131,7 @@ const char* create_rights_obstacle(const Store& store, const Facts& facts) {
       o[o_id],    o[o_customer_id],   o[o_status],        o[o_total_amount],
       o[o_notes], o[o_customer_name], o[o_customer_email]};
   const std::array item_columns_given{i[i_order_id], i[i_product_id], i[i_quantity], i[i_price]};
-  if (pg_namespace_aclcheck(store.schema, GetUserId(), ACL_USAGE) != ACLCHECK_OK ||
+  if (!pg::may_use_schema(store.schema, GetUserId()) ||
       !may(store, Table::orders, facts.orders, ACL_INSERT, order_columns_given) ||
       !may(store, Table::order_items, facts.items, ACL_INSERT, item_columns_given) ||
       !may(store, Table::customers, facts.customers, ACL_SELECT, {}))
@@ -142,7 +142,7 @@ const char* create_rights_obstacle(const Store& store, const Facts& facts) {
 const char* read_rights_obstacle(const Store& store, const Facts& facts) {
   if (const char* reason = row_security_obstacle(store, {Table::orders, Table::order_items}))
     return reason;
-  if (pg_namespace_aclcheck(store.schema, GetUserId(), ACL_USAGE) != ACLCHECK_OK ||
+  if (!pg::may_use_schema(store.schema, GetUserId()) ||
       !may(store, Table::orders, facts.orders, ACL_SELECT, {}) ||
       !may(store, Table::order_items, facts.items, ACL_SELECT, {}))
     return "the caller lacks a privilege";

@@ -242,7 +242,7 @@ bool null_needs_check(Relation relation, const TableRules& rules,
 /// The primary key, when a look-up by its leading columns finds all rows now.
 const char* primary_key_obstacle(Relation relation, TableFacts& facts,
                                  std::span<const AttrNumber> key) {
-  facts.primary_key = RelationGetPrimaryKeyIndex(relation);
+  facts.primary_key = pg::primary_key_index(relation);
   const char* const table = RelationGetRelationName(relation);
   if (!OidIsValid(facts.primary_key)) return psprintf("table \"%s\" has no primary key", table);
   const Relation index = index_open(facts.primary_key, AccessShareLock);

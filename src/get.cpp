@@ -103,9 +103,9 @@ class Reader {
 };
 
 /// The one composite that get_order and get_order_with_items return, or NULL.
-Datum get_one(FunctionCallInfo fcinfo, bool with_items) {
+Datum get_one(FunctionCallInfo fcinfo, pg::RecordType& type, bool with_items) {
   const int64 order_id = pg::Args(fcinfo).get_int64(0, "order_id");
-  const pg::RecordType& type = pg::RecordType::of(fcinfo, field_names);
+  type.prepare(fcinfo);
   const MemoryContext memory = CurrentMemoryContext;
   Reader reader(with_items);
   Datum record = 0;
@@ -125,12 +125,14 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(order_proc_get_order);
 Datum order_proc_get_order(PG_FUNCTION_ARGS) {
-  return get_one(fcinfo, false);
+  static pg::RecordType type{field_names};
+  return get_one(fcinfo, type, false);
 }
 
 PG_FUNCTION_INFO_V1(order_proc_get_order_with_items);
 Datum order_proc_get_order_with_items(PG_FUNCTION_ARGS) {
-  return get_one(fcinfo, true);
+  static pg::RecordType type{field_names};
+  return get_one(fcinfo, type, true);
 }
 
 PG_FUNCTION_INFO_V1(order_proc_get_orders);

@@ -29,7 +29,7 @@ Oid key_index(Relation keys) {
   const AttrNumber customer_column = get_attnum(RelationGetRelid(keys), "customer_id");
   const AttrNumber key_column = get_attnum(RelationGetRelid(keys), "key");
   const Oid index =
-      keys->rd_rel->relkind == RELKIND_RELATION ? RelationGetPrimaryKeyIndex(keys) : InvalidOid;
+      keys->rd_rel->relkind == RELKIND_RELATION ? pg::primary_key_index(keys) : InvalidOid;
   bool fits = false;
   if (OidIsValid(index)) {
     const Relation relation = index_open(index, AccessShareLock);

@@ -4,6 +4,7 @@
 #include "idempotency.hpp"
 #include "names.hpp"
 #include "pg/args.hpp"
+#include "pg/compat.hpp"
 #include "pg/error.hpp"
 #include "pg/numeric.hpp"
 #include "pg/spi.hpp"
@@ -267,6 +268,18 @@ int64 create_order_by_executor(const Store& store, const NewOrder& order, const 
   return id;
 }
 
+/// Who may not make orders learns nothing of the keys either: the look for a key comes before any
+/// INSERT.
+void require_insert(const Store& store) {
+  const Oid orders = store.table(Table::orders);
+  const std::array columns{get_attnum(orders, "id"), get_attnum(orders, "customer_id"),
+                           get_attnum(orders, "status"), get_attnum(orders, "total_amount")};
+  if (!pg::may_use_schema(store.schema, GetUserId()))
+    aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, "order_store");
+  if (!pg::caller_may({orders, ACL_INSERT, {}, columns}))
+    aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "orders");
+}
+
 int64 create_order(const Store& store, const NewOrder& order, const pg::Args& args) {
   const auto id = create_order_fast(store, order);
   return id ? *id : create_order_by_executor(store, order, args);
@@ -279,6 +292,8 @@ extern "C" {
 PG_FUNCTION_INFO_V1(order_proc_create_order_with_items);
 Datum order_proc_create_order_with_items(PG_FUNCTION_ARGS) {
   const pg::Args args(fcinfo);
+  PreventCommandIfReadOnly("INSERT");
+  PreventCommandIfParallelMode("INSERT");
   const Store store = open_store({{Table::customers, RowShareLock},
                                   {Table::orders, RowExclusiveLock},
                                   {Table::order_items, RowExclusiveLock}});
@@ -287,7 +302,7 @@ Datum order_proc_create_order_with_items(PG_FUNCTION_ARGS) {
   const pg::Text key = args.find_text(7);
   if (!key) PG_RETURN_INT64(create_order(store, order, args));
   check_key(key);
-  PreventCommandIfReadOnly("INSERT");
+  require_insert(store);
   const IdempotencyKey once{order.customer_id, key, hash_of(request, order)};
   PG_RETURN_INT64(create_once(store, once, [&] { return create_order(store, order, args); }));
 }

@@ -19,6 +19,7 @@ struct StatusList {
   text* initial = nullptr;
   Oid table = InvalidOid;
   bool fresh = false;
+  uint64 invalidations = 0;
 };
 StatusList list;
 
@@ -53,9 +54,8 @@ void read_statuses(Oid table) {
   list.initial = nullptr;
   MemoryContextReset(list.memory);
   list.table = table;
-  // Set first: a change announced while reading clears it again.
+  const uint64 invalidations = list.invalidations;
   const bool keep = announced(table);
-  list.fresh = keep;
   pg::with_spi([&] {
     pg::as_user(table_owner(table), [&] { all_statuses.run(0, {}); });
     list.statuses =
@@ -72,7 +72,8 @@ void read_statuses(Oid table) {
       if (!initial.null && DatumGetBool(initial.datum) && list.initial == nullptr)
         list.initial = kept;
     }
-  });
+  });  // A change announced while reading may have come after the look.
+  list.fresh = keep && list.invalidations == invalidations;
 }
 
 void refresh(const Store& store) {
@@ -102,7 +103,9 @@ const char* known_statuses() {
 }
 
 void statuses_invalidated(Datum, Oid relation) {
-  if (!OidIsValid(relation) || relation == list.table) list.fresh = false;
+  if (OidIsValid(relation) && relation != list.table) return;
+  list.fresh = false;
+  ++list.invalidations;
 }
 
 }  // namespace

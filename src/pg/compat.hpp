@@ -13,6 +13,23 @@ inline IndexScanDesc index_begin_scan(Relation heap, Relation index, Snapshot sn
 #endif
 }
 
+inline bool may_use_schema(Oid schema, Oid role) {
+#if PG_VERSION_NUM >= 160000
+  return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) == ACLCHECK_OK;
+#else
+  return pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+/// The valid, immediate primary key's index; InvalidOid without one.
+inline Oid primary_key_index(Relation table) {
+#if PG_VERSION_NUM >= 180000
+  return RelationGetPrimaryKeyIndex(table, false);
+#else
+  return RelationGetPrimaryKeyIndex(table);
+#endif
+}
+
 /// Columns of one table that a statement would read or write.
 struct TableAccess {
   Oid table;

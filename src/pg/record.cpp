@@ -4,28 +4,32 @@
 
 namespace order_proc::pg {
 
-const RecordType& RecordType::of(FunctionCallInfo fcinfo, std::span<const std::string_view> names) {
-  FmgrInfo* const call_site = fcinfo->flinfo;
-  if (call_site->fn_extra != nullptr) return *static_cast<const RecordType*>(call_site->fn_extra);
-  const MemoryContext saved = MemoryContextSwitchTo(call_site->fn_mcxt);
-  auto* const type = static_cast<RecordType*>(palloc0(sizeof(RecordType)));
-  TupleDesc descriptor = nullptr;
-  if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE ||
-      descriptor->natts > static_cast<int>(most_columns))
-    ereport(ERROR, errcode(store_mismatch),
-            errmsg("the result of %s is not the composite type of the extension",
-                   get_func_name(call_site->fn_oid)),
-            errhint("DROP EXTENSION order_proc; CREATE EXTENSION order_proc;"));
-  type->descriptor_ = BlessTupleDesc(CreateTupleDescCopy(descriptor));
+void RecordType::prepare(FunctionCallInfo fcinfo) {
+  const Oid function = fcinfo->flinfo->fn_oid;
+  if (function != function_) {
+    type_ = get_func_rettype(function);
+    identifier_ = 0;
+    function_ = function;
+  }
+  const TypeCacheEntry* const type = lookup_type_cache(type_, TYPECACHE_TUPDESC);
+  if (type->tupDesc == nullptr || type->tupDesc->natts > static_cast<int>(most_columns))
+    ereport(
+        ERROR, errcode(store_mismatch),
+        errmsg("%s does not return the composite type of the extension", get_func_name(function)),
+        errhint("DROP EXTENSION order_proc; CREATE EXTENSION order_proc;"));
+  if (type->tupDesc_identifier == identifier_) return;
+  const MemoryContext saved = MemoryContextSwitchTo(TopMemoryContext);
+  const TupleDesc descriptor = CreateTupleDescCopy(type->tupDesc);
+  MemoryContextSwitchTo(saved);
+  if (descriptor_ != nullptr) FreeTupleDesc(descriptor_);
+  descriptor_ = descriptor;
   for (int i = 0; i < descriptor->natts; ++i) {
     const std::string_view name{NameStr(TupleDescAttr(descriptor, i)->attname)};
-    const auto field = std::find(names.begin(), names.end(), name);
-    type->source_[static_cast<std::size_t>(i)] =
-        field == names.end() ? -1 : static_cast<int>(field - names.begin());
+    const auto field = std::find(names_.begin(), names_.end(), name);
+    source_[static_cast<std::size_t>(i)] =
+        field == names_.end() ? -1 : static_cast<int>(field - names_.begin());
   }
-  MemoryContextSwitchTo(saved);
-  call_site->fn_extra = type;
-  return *type;
+  identifier_ = type->tupDesc_identifier;
 }
 
 Datum RecordType::form(const Datum* values, const bool* nulls) const {
