@@ -59,6 +59,9 @@ std::size_t extension_layout();
 bool store_schema_exists();
 bool store_present();
 
+/// Whether it was made by the present transaction.
+bool store_made_in_this_transaction();
+
 /// Counts up whenever the descriptor was found stale: what hangs on it compares and reads anew.
 uint64 store_generation();
 
@@ -70,6 +73,13 @@ Oid table_owner(Oid table);
 
 /// Raises 42501 unless the caller owns the store (or is a superuser or member of the owner).
 void require_store_owner(const Store& store, const char* action);
+
+/// Raises 55000 unless one role owns all tables of the store: a step that acts as one of them would
+/// fire triggers of the others with his rights.
+void require_one_owner(const Store& store);
+
+/// Whether DROP EXTENSION ... CASCADE took a trigger of ours.
+bool lacks_triggers(const Store& store);
 
 /// Callbacks; once, from _PG_init.
 void watch_store();

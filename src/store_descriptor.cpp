@@ -26,6 +26,9 @@ constexpr std::array<const char*, table_count> table_names{
     "order_items",     "order_statuses", "status_transitions", "order_status_history",
     "idempotency_keys"};
 
+constexpr std::array sequence_names{"migrations_id_seq", "customers_id_seq", "orders_id_seq",
+                                    "order_items_id_seq", "order_status_history_id_seq"};
+
 constexpr std::array columns{
     Column{Table::store, "layout", TEXTOID},
     Column{Table::store, "placement", TEXTOID},
@@ -127,7 +130,7 @@ void read_layout(Store& store) {
       get_atttype(RelationGetRelid(table), placement_column) != TEXTOID)
     mismatch("order_store.store does not have the columns layout and placement",
              "Bring the table back as it was, or restore it from a backup.");
-  const Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+  const Snapshot snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(table)));
   const TableScanDesc scan = table_beginscan(table, snapshot, 0, nullptr);
   TupleTableSlot* const row = table_slot_create(table, nullptr);
   if (!table_scan_getnextslot(scan, ForwardScanDirection, row))
@@ -172,15 +175,17 @@ void check_columns(const Store& store) {
                psprintf("ALTER TABLE order_store.%s ALTER COLUMN %s TYPE %s;", table_name,
                         column.name, format_type_be(column.type)));
   }
-  for (const auto& [sequence, name] : {std::pair{store.orders_sequence, "orders_id_seq"},
-                                       std::pair{store.customers_sequence, "customers_id_seq"}})
+  for (const char* name : sequence_names) {
+    const Oid sequence = get_relname_relid(name, store.schema);
     if (!OidIsValid(sequence) || get_rel_relkind(sequence) != RELKIND_SEQUENCE)
       mismatch(psprintf("sequence order_store.%s is missing", name),
                "Bring the sequence back under its name.");
+  }
 }
 
-/// DROP EXTENSION ... CASCADE takes the triggers and leaves the rows.
-void check_triggers(const Store& store) {
+/// DROP EXTENSION ... CASCADE takes the triggers and leaves the rows. The first that is missing:
+/// its table and function.
+std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& store) {
   struct Expected {
     Table table;
     const char* function;
@@ -203,10 +208,16 @@ void check_triggers(const Store& store) {
     }
     table_close(table, AccessShareLock);
     if (!found)
-      mismatch(psprintf("the trigger on order_store.%s that calls order_proc.%s is missing",
-                        table_names[static_cast<std::size_t>(trigger.table)], trigger.function),
-               migrate_hint);
+      return std::pair{table_names[static_cast<std::size_t>(trigger.table)], trigger.function};
   }
+  return std::nullopt;
+}
+
+void check_triggers(const Store& store) {
+  if (const auto missing = missing_trigger(store))
+    mismatch(psprintf("the trigger on order_store.%s that calls order_proc.%s is missing",
+                      missing->first, missing->second),
+             migrate_hint);
 }
 
 void check(const Store& store) {
@@ -222,7 +233,6 @@ void check(const Store& store) {
                    core::layouts[store.layout.index].data(), core::layouts[installed].data()),
             errhint("ALTER EXTENSION order_proc UPDATE TO '%s';",
                     core::layouts[store.layout.index].data()));
-  check_columns(store);
   check_triggers(store);
 }
 
@@ -250,6 +260,7 @@ const Store& open_store_at_any_layout() {
     const uint64 generation = descriptor.generation;
     find_tables(descriptor.store);
     read_layout(descriptor.store);
+    check_columns(descriptor.store);
     descriptor.fresh = descriptor.generation == generation;
   }
   return descriptor.store;
@@ -304,6 +315,16 @@ bool store_schema_exists() {
   return OidIsValid(get_namespace_oid(schema_name, true));
 }
 
+bool store_made_in_this_transaction() {
+  const HeapTuple row = SearchSysCache1(
+      RELOID,
+      ObjectIdGetDatum(get_relname_relid(table_names[0], get_namespace_oid(schema_name, true))));
+  if (!HeapTupleIsValid(row)) return false;
+  const bool made = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row->t_data));
+  ReleaseSysCache(row);
+  return made;
+}
+
 bool store_present() {
   return OidIsValid(get_relname_relid(table_names[0], get_namespace_oid(schema_name, true)));
 }
@@ -332,6 +353,23 @@ void require_store_owner(const Store& store, const char* action) {
             errmsg("only the owner of the store may %s", action),
             errhint("The store belongs to %s.",
                     quote_identifier(GetUserNameFromId(store.owner, false))));
+}
+
+void require_one_owner(const Store& store) {
+  for (std::size_t i = 0; i < table_count; ++i) {
+    const Oid owner = table_owner(store.tables[i]);
+    if (owner != store.owner)
+      ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+              errmsg("order_store.%s belongs to %s, the store to %s", table_names[i],
+                     quote_identifier(GetUserNameFromId(owner, false)),
+                     quote_identifier(GetUserNameFromId(store.owner, false))),
+              errhint("ALTER TABLE order_store.%s OWNER TO %s;", table_names[i],
+                      quote_identifier(GetUserNameFromId(store.owner, false))));
+  }
+}
+
+bool lacks_triggers(const Store& store) {
+  return missing_trigger(store).has_value();
 }
 
 void watch_store() {
