@@ -1,9 +1,9 @@
 #include "fast_path_facts.hpp"
 
+#include "amounts.hpp"
 #include "fast_path.hpp"
 #include "fast_path_rules.hpp"
 #include "pg/compat.hpp"
-#include "pg/numeric.hpp"
 
 namespace order_proc {
 
@@ -17,7 +17,7 @@ constexpr std::array<ColumnRule, order_columns> order_rules{{
     {"id", INT8OID, any, Source::given},
     {"customer_id", INT8OID, any, Source::given},
     {"status", TEXTOID, any, Source::given},
-    {"total_amount", NUMERICOID, pg::numeric_typmod(12, 2), Source::given},
+    {"total_amount", NUMERICOID, total_typmod, Source::given},
     {"notes", TEXTOID, any, Source::given},
     {"customer_name", TEXTOID, any, Source::given},
     {"customer_email", TEXTOID, any, Source::given},
@@ -29,7 +29,7 @@ constexpr std::array<ColumnRule, item_columns> item_rules{{
     {"id", INT8OID, any, Source::sequence},
     {"product_id", INT8OID, any, Source::given},
     {"quantity", INT4OID, any, Source::given},
-    {"price", NUMERICOID, pg::numeric_typmod(10, 2), Source::given},
+    {"price", NUMERICOID, price_typmod, Source::given},
 }};
 constexpr std::array<ColumnRule, customer_columns> customer_rules{{
     {"id", INT8OID, any, Source::given},
@@ -89,7 +89,10 @@ void fill(const Store& store, Facts& facts) {
   const Oid customers = store.table(Table::customers);
   const Oid orders = store.table(Table::orders);
   fill(facts.orders, orders,
-       store.layout.has_notes() ? order_rules : without(order_rules, {o_notes}), known_order_checks,
+       store.layout.has_notes() ? order_rules : without(order_rules, {o_notes}),
+       store.placement == core::Placement::hash
+           ? std::span<const std::string_view>(known_order_checks_by_hash)
+           : std::span<const std::string_view>(known_order_checks_by_modulo),
        customers, o_customer_id);
   fill(facts.items, store.table(Table::order_items), item_rules, known_item_checks, orders,
        i_order_id);
@@ -133,16 +136,8 @@ const char* create_rights_obstacle(const Store& store, const Facts& facts) {
   if (const char* reason =
           row_security_obstacle(store, {Table::orders, Table::order_items, Table::customers}))
     return reason;
-  // The columns that the INSERTs of the executor path name.
-  const auto& o = facts.orders.columns;
-  const auto& i = facts.items.columns;
-  const std::array order_columns_given{
-      o[o_id],    o[o_customer_id],   o[o_status],        o[o_total_amount],
-      o[o_notes], o[o_customer_name], o[o_customer_email]};
-  const std::array item_columns_given{i[i_order_id], i[i_product_id], i[i_quantity], i[i_price]};
-  if (!pg::may_use_schema(store.schema, GetUserId()) ||
-      !may(store, Table::orders, facts.orders, ACL_INSERT, order_columns_given) ||
-      !may(store, Table::order_items, facts.items, ACL_INSERT, item_columns_given) ||
+  if (!may(store, Table::orders, facts.orders, ACL_INSERT, facts.orders.given) ||
+      !may(store, Table::order_items, facts.items, ACL_INSERT, facts.items.given) ||
       !may(store, Table::customers, facts.customers, ACL_SELECT, {}))
     return "the caller lacks a privilege";
   return owner_obstacle(store);
@@ -150,18 +145,15 @@ const char* create_rights_obstacle(const Store& store, const Facts& facts) {
 
 const char* items_rights_obstacle(const Store& store, const Facts& facts) {
   if (const char* reason = row_security_obstacle(store, {Table::order_items})) return reason;
-  const auto& i = facts.items.columns;
-  const std::array given{i[i_order_id], i[i_product_id], i[i_quantity], i[i_price]};
-  const bool may_insert = pg::may_use_schema(store.schema, GetUserId()) &&
-                          may(store, Table::order_items, facts.items, ACL_INSERT, given);
+  const bool may_insert =
+      may(store, Table::order_items, facts.items, ACL_INSERT, facts.items.given);
   return may_insert ? nullptr : "the caller lacks a privilege";
 }
 
 const char* read_rights_obstacle(const Store& store, const Facts& facts) {
   if (const char* reason = row_security_obstacle(store, {Table::orders, Table::order_items}))
     return reason;
-  if (!pg::may_use_schema(store.schema, GetUserId()) ||
-      !may(store, Table::orders, facts.orders, ACL_SELECT, {}) ||
+  if (!may(store, Table::orders, facts.orders, ACL_SELECT, {}) ||
       !may(store, Table::order_items, facts.items, ACL_SELECT, {}))
     return "the caller lacks a privilege";
   return nullptr;

@@ -158,7 +158,7 @@ void require_transition(const Store& store, int64 order_id, pg::Text present, pg
     const pg::Value to = pg::result(row, 0);
     if (to.null) continue;
     const std::string_view move = pg::view(DatumGetTextPP(to.datum));
-    if (move == wanted.view()) return;
+    if (move == wanted.view() && move != present.view()) return;
     if (moves.len < 1024)
       appendStringInfo(&moves, "%s%s", moves.len == 0 ? "" : ", ", pg::shown(move));
   }

@@ -34,6 +34,8 @@ struct Store {
   std::array<Oid, table_count> tables{};
   Oid orders_sequence = InvalidOid;
   Oid customers_sequence = InvalidOid;
+  int32 price_typmod = -1;  ///< of order_items.price
+  int32 total_typmod = -1;  ///< of orders.total_amount
 
   Oid table(Table which) const { return tables[static_cast<std::size_t>(which)]; }
 };
@@ -41,6 +43,9 @@ struct Store {
 /// The store, checked: its layout is that of the extension, its tables have the columns that
 /// functions use. Raises OP001 without a store and OP002 when store and extension do not fit.
 const Store& open_store();
+
+/// The same for a caller who may lack USAGE on the schema: for what only tells about the store.
+const Store& open_store_for_anyone();
 
 /// The same, with locks on `tables` held until the end of the transaction, and true under them: DDL
 /// that came first is seen.

@@ -3,6 +3,7 @@
 #include "store.hpp"
 
 #include "pg/args.hpp"
+#include "pg/compat.hpp"
 #include "pg/error.hpp"
 #include "pg/spi.hpp"
 
@@ -80,6 +81,7 @@ struct Descriptor {
   bool fresh = false;     ///< names and layout are true
   bool checked = false;   ///< the columns fit, too, and the layout is the extension's
   uint64 generation = 0;  ///< invalidations so far
+  Oid user = InvalidOid;  ///< who may use the schema, as far as was asked
 };
 Descriptor descriptor;
 
@@ -183,6 +185,15 @@ void check_columns(const Store& store) {
   }
 }
 
+int32 typmod_of(Oid table, const char* column) {
+  Oid type;
+  int32 typmod;
+  Oid collation;
+  get_atttypetypmodcoll(table, get_attnum(table, column), &type, &typmod, &collation);
+  (void)getBaseTypeAndTypmod(type, &typmod);
+  return typmod;
+}
+
 /// DROP EXTENSION ... CASCADE takes the triggers and leaves the rows. The first that is missing:
 /// its table and function.
 std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& store) {
@@ -238,7 +249,9 @@ void check(const Store& store) {
 
 void mark_stale() {
   descriptor.fresh = descriptor.checked = false;
+  descriptor.user = InvalidOid;
   ++descriptor.generation;
+  pg::forget_plans();
 }
 
 void relation_changed(Datum, Oid relation) {
@@ -253,6 +266,10 @@ void schema_changed(Datum, int, uint32) {
   mark_stale();
 }
 
+void roles_changed(Datum, int, uint32) {
+  descriptor.user = InvalidOid;
+}
+
 }  // namespace
 
 const Store& open_store_at_any_layout() {
@@ -261,12 +278,30 @@ const Store& open_store_at_any_layout() {
     find_tables(descriptor.store);
     read_layout(descriptor.store);
     check_columns(descriptor.store);
+    descriptor.store.price_typmod = typmod_of(descriptor.store.table(Table::order_items), "price");
+    descriptor.store.total_typmod =
+        typmod_of(descriptor.store.table(Table::orders), "total_amount");
     descriptor.fresh = descriptor.generation == generation;
   }
   return descriptor.store;
 }
 
-const Store& open_store() {
+namespace {
+
+/// Statements of ours are planned once, and only planning asks for USAGE on the schema.
+void require_schema_usage() {
+  if (descriptor.user == GetUserId()) return;
+  if (!pg::may_use_schema(descriptor.store.schema, GetUserId()))
+    ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+            errmsg("permission denied for schema %s", schema_name),
+            errhint("SELECT order_proc.grant_store('%s', 'read');",
+                    GetUserNameFromId(GetUserId(), false)));
+  descriptor.user = GetUserId();
+}
+
+}  // namespace
+
+const Store& open_store_for_anyone() {
   for (int attempt = 0; !descriptor.checked && attempt < most_attempts; ++attempt) {
     const Store& store = open_store_at_any_layout();
     const uint64 generation = descriptor.generation;
@@ -274,6 +309,12 @@ const Store& open_store() {
     descriptor.checked = descriptor.generation == generation;
   }
   return descriptor.store;
+}
+
+const Store& open_store() {
+  const Store& store = open_store_for_anyone();
+  require_schema_usage();
+  return store;
 }
 
 const Store& open_store(std::initializer_list<std::pair<Table, LOCKMODE>> locks) {
@@ -375,6 +416,8 @@ bool lacks_triggers(const Store& store) {
 void watch_store() {
   CacheRegisterRelcacheCallback(relation_changed, 0);
   CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, 0);
+  CacheRegisterSyscacheCallback(AUTHOID, roles_changed, 0);
+  CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, 0);
 }
 
 }  // namespace order_proc
