@@ -127,6 +127,7 @@ const char* row_security_obstacle(const Store& store, std::initializer_list<Tabl
 
 bool may(const Store& store, Table table, const TableFacts& facts, AclMode privileges,
          std::span<const AttrNumber> inserted) {
+  if (!pg::may_use_schema(store.schema, GetUserId())) return false;
   const bool reads = (privileges & ACL_SELECT) != 0;
   return pg::caller_may({store.table(table), privileges,
                          reads ? facts.columns : std::span<const AttrNumber>{}, inserted});
