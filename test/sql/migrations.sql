@@ -12,6 +12,7 @@ DROP SCHEMA IF EXISTS order_store CASCADE;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE SCHEMA migrations;
 SET search_path = migrations, public;
+DROP ROLE IF EXISTS order_proc_test_owner, order_proc_test_app;
 CREATE ROLE order_proc_test_owner;
 CREATE ROLE order_proc_test_app;
 SELECT no_plan();
