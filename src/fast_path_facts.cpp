@@ -60,6 +60,7 @@ struct Rights {
   bool fresh = false;
   uint64 generation = 0;
   const char* create_obstacle = nullptr;  ///< constants or in `memory`
+  const char* items_obstacle = nullptr;
   const char* read_obstacle = nullptr;
 };
 Rights rights;
@@ -139,6 +140,15 @@ const char* create_rights_obstacle(const Store& store, const Facts& facts) {
   return owner_obstacle(store);
 }
 
+const char* items_rights_obstacle(const Store& store, const Facts& facts) {
+  if (const char* reason = row_security_obstacle(store, {Table::order_items})) return reason;
+  const auto& i = facts.items.columns;
+  const std::array given{i[i_order_id], i[i_product_id], i[i_quantity], i[i_price]};
+  const bool may_insert = pg::may_use_schema(store.schema, GetUserId()) &&
+                          may(store, Table::order_items, facts.items, ACL_INSERT, given);
+  return may_insert ? nullptr : "the caller lacks a privilege";
+}
+
 const char* read_rights_obstacle(const Store& store, const Facts& facts) {
   if (const char* reason = row_security_obstacle(store, {Table::orders, Table::order_items}))
     return reason;
@@ -158,6 +168,7 @@ const Rights& rights_of_caller(const Store& store, const Facts& facts) {
     rights.user = GetUserId();
     rights.generation = store_generation();
     rights.create_obstacle = create_rights_obstacle(store, facts);
+    rights.items_obstacle = items_rights_obstacle(store, facts);
     rights.read_obstacle = read_rights_obstacle(store, facts);
   }
   return rights;
@@ -193,14 +204,28 @@ Facts& fast_path_facts(const Store& store) {
   return facts;
 }
 
-const char* create_obstacle(const Store& store, const Facts& facts) {
+namespace {
+
+const char* session_obstacle() {
   if (!fast_path_enabled) return "order_proc.fast_path is off";
   if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
     return "session_replication_role is replica";
-  for (const char* reason :
-       {facts.orders.insert_obstacle, facts.items.insert_obstacle, facts.customers.read_obstacle})
+  return nullptr;
+}
+
+}  // namespace
+
+const char* create_obstacle(const Store& store, const Facts& facts) {
+  for (const char* reason : {session_obstacle(), facts.orders.insert_obstacle,
+                             facts.items.insert_obstacle, facts.customers.read_obstacle})
     if (reason != nullptr) return reason;
   return rights_of_caller(store, facts).create_obstacle;
+}
+
+const char* items_obstacle(const Store& store, const Facts& facts) {
+  for (const char* reason : {session_obstacle(), facts.items.insert_obstacle})
+    if (reason != nullptr) return reason;
+  return rights_of_caller(store, facts).items_obstacle;
 }
 
 const char* read_obstacle(const Store& store, const Facts& facts) {

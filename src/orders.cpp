@@ -1,12 +1,12 @@
 // Making, changing and deleting orders. Arguments are checked here, once for both paths; then the
 // fast path writes the rows, or plain SQL as the caller does.
+#include "amounts.hpp"
 #include "fast_path.hpp"
 #include "idempotency.hpp"
 #include "names.hpp"
 #include "pg/args.hpp"
 #include "pg/compat.hpp"
 #include "pg/error.hpp"
-#include "pg/numeric.hpp"
 #include "pg/spi.hpp"
 #include "slots.hpp"
 #include "statuses.hpp"
@@ -15,12 +15,6 @@
 namespace order_proc {
 
 namespace {
-
-// The columns that the arguments are stored in, and their constraints' names.
-constexpr int32 price_typmod = pg::numeric_typmod(10, 2);
-constexpr int32 total_typmod = pg::numeric_typmod(12, 2);
-constexpr int64 most_price = 9999999999;    ///< hundredths in numeric(10,2)
-constexpr int64 most_total = 999999999999;  ///< hundredths in numeric(12,2)
 
 const char* numeric_text(Datum value) {
   return DatumGetCString(DirectFunctionCall1(numeric_out, value));
@@ -62,49 +56,17 @@ const char* numeric_text(Datum value) {
           errdetail_internal("%s", detail), errhint("Split the order, or correct the amount."));
 }
 
-bool not_a_number(Datum value) {
-  return numeric_is_nan(DatumGetNumeric(value));
-}
-
-bool infinite(Datum value) {
-  return numeric_is_inf(DatumGetNumeric(value));
-}
-
-bool negative(Datum value) {
-  const Datum zero = NumericGetDatum(int64_to_numeric(0));
-  return DatumGetBool(DirectFunctionCall2(numeric_lt, value, zero));
-}
-
-/// An amount as a numeric(p,2) column stores it.
-struct Amount {
-  Datum stored;
-  int64 hundredths;
-};
-
-/// nullopt for what no such column can hold: NaN, infinities, below zero or above `most`.
-std::optional<Amount> to_amount(Datum value, int64 most) {
-  const auto exact = pg::to_hundredths(value);
-  if (exact && exact->count >= 0 && exact->count <= most)
-    return Amount{exact->scale == 2 ? value : pg::from_hundredths(exact->count), exact->count};
-  if (exact || not_a_number(value) || infinite(value)) return std::nullopt;
-  // More than two decimals, or huge: rounded by PostgreSQL to a numeric with two.
-  const Datum rounded = DirectFunctionCall2(numeric_round, value, Int32GetDatum(2));
-  const auto count = pg::to_hundredths(rounded);
-  if (!count || count->count < 0 || count->count > most) return std::nullopt;
-  return Amount{rounded, count->count};
-}
-
 Amount checked_price(std::size_t item, Datum price) {
-  const auto amount = to_amount(price, most_price);
-  if (amount) return *amount;
-  if (not_a_number(price) || negative(price)) bad_price(item, price);
+  const AmountCheck check = check_amount(price, most_price);
+  if (check.fault == AmountFault::none) return check.amount;
+  if (check.fault != AmountFault::out_of_range) bad_price(item, price);
   out_of_range("price", price, "numeric(10,2)", psprintf("Item %zu of the order.", item + 1));
 }
 
 Datum checked_total(Datum total) {
-  const auto amount = to_amount(total, most_total);
-  if (amount) return amount->stored;
-  if (not_a_number(total) || negative(total)) bad_total(total);
+  const AmountCheck check = check_amount(total, most_total);
+  if (check.fault == AmountFault::none) return check.amount.stored;
+  if (check.fault != AmountFault::out_of_range) bad_total(total);
   out_of_range("total_amount", total, "numeric(12,2)", "It was given with the order.");
 }
 

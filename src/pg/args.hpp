@@ -18,6 +18,16 @@ struct Text {
   Datum datum() const { return PointerGetDatum(value); }
 };
 
+/// The elements of an array; some may be NULL.
+template <typename T>
+struct Elements {
+  std::span<const T> values;
+  const bool* nulls;  ///< null when no element is
+
+  std::size_t size() const { return values.size(); }
+  bool null(std::size_t i) const { return nulls != nullptr && nulls[i]; }
+};
+
 class Args {
  public:
   explicit Args(FunctionCallInfo fcinfo) : fcinfo_(fcinfo) {}
@@ -46,8 +56,14 @@ class Args {
   /// The elements point into the array.
   std::span<Datum> get_numerics(int i, const char* name) const;
 
+  /// The same, NULL elements allowed.
+  Elements<int64> get_int64_elements(int i, const char* name) const;
+  Elements<int32> get_int32_elements(int i, const char* name) const;
+  Elements<Datum> get_numeric_elements(int i, const char* name) const;
+
  private:
   ArrayType* array(int i, const char* name) const;
+  ArrayType* nullable_array(int i, const char* name) const;
 
   template <typename T>
   std::span<const T> fixed(int i, const char* name) const {
