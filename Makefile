@@ -48,7 +48,7 @@ $(OBJS): Makefile
 $(shlib): src/order_proc.map
 
 all: lint-build
-LINTS = $(addprefix lint-,self_test layers scheduled format)
+LINTS = $(addprefix lint-,self_test layers scheduled format reference)
 .PHONY: lint lint-build $(LINTS) installcheck-sql installcheck-isolation installcheck-cluster
 
 lint-build: $(shlib)

@@ -21,7 +21,7 @@ passed_sum=0 failed_sum=0
 
 # The lines by which pg_regress, pg_isolation_regress, prove, ctest and the lints report one test.
 readonly passed_line='\.\.\. ok +[0-9]+ ms|^test/.* \.+ ok$|Test +#[0-9]+: .* Passed|: OK, '
-readonly failed_line='\.\.\. FAILED|\.\.\. failed|^test/.* \.+ (Dubious|Failed|No subtests)|Test +#[0-9]+: .*\*\*\*'
+readonly failed_line='\.\.\. FAILED|\.\.\. failed|^test/.*\(Wstat: |Test +#[0-9]+: .*\*\*\*'
 
 count_lines() { grep -cE "$1" "$2" || true; }
 
@@ -29,7 +29,7 @@ count_lines() { grep -cE "$1" "$2" || true; }
 part() {
   local kind=$1 name=$2 status=0 passed failed began=$SECONDS log verdict
   shift 2
-  log=$work/logs/${name//[^a-z0-9+]/_}.log
+  log=$work/logs/${name//[^A-Za-z0-9+]/_}.log
   say "$name"
   run_logged "$name" "$log" "$@" || status=$?
   if [ "$kind" = tests ]; then

@@ -126,7 +126,7 @@ NewOrder checked_order(const Store& store, const pg::Args& args, Request& reques
             errmsg("orders have notes from layout 1.2 on, the store has %s",
                    core::layouts[store.layout.index].data()),
             errhint("ALTER EXTENSION order_proc UPDATE TO '1.2';"));
-  order.status = status_for_new_order(store, request.status);
+  order.status = status_for_new_order(store, request.status).value;
   Total total;
   for (std::size_t i = 0; i < prices.size(); ++i) {
     if ((i & 0xFFFF) == 0xFFFF) CHECK_FOR_INTERRUPTS();

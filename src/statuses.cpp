@@ -110,18 +110,18 @@ void statuses_invalidated(Datum, Oid relation) {
 
 }  // namespace
 
-text* status_for_new_order(const Store& store, pg::Text given) {
+pg::Text status_for_new_order(const Store& store, pg::Text given) {
   refresh(store);
   if (given) {
-    text* const status = find(given.view());
-    if (status == nullptr) unknown_status(given.view());
-    return status;
+    if (find(given.view()) == nullptr) unknown_status(given.view());
+    return given;
   }
   if (list.initial == nullptr)
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("no status is the initial one"),
             errhint("Give a status, or UPDATE order_store.order_statuses SET is_initial = true for "
                     "one of them."));
-  return list.initial;
+  // A copy: a trigger of the user's may make the list be read anew while the order is written.
+  return {DatumGetTextPCopy(PointerGetDatum(list.initial))};
 }
 
 void watch_statuses() {

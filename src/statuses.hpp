@@ -7,8 +7,8 @@
 namespace order_proc {
 
 /// The status an order is to be made with: `given` when it is known, the initial one when it is
-/// NULL. Raises 22023 for an unknown one. The text lives until the next change of the statuses.
-text* status_for_new_order(const Store& store, pg::Text given);
+/// NULL. Raises 22023 for an unknown one.
+pg::Text status_for_new_order(const Store& store, pg::Text given);
 
 /// Callbacks; once, from _PG_init.
 void watch_statuses();

@@ -43,8 +43,8 @@ user_name() { if [ "$(id -u)" = 0 ]; then echo postgres; else id -un; fi; }
 run_logged() {
   local what=$1 log=$2 began=$SECONDS status=0 beat
   shift 2
-  # The file descriptors are closed so that nobody reading our output, or waiting for our lock, waits for the sleep.
-  { while sleep 15 >/dev/null 2>&1 9>&- && kill -0 $$ 2>/dev/null; do say "  $what: $((SECONDS - began)) s so far"; done; } 9>&- &
+  # read on a pipe nobody writes to is a sleep that ends with its shell. The lock, descriptor 9, is not the beat's.
+  { while ! read -rt 15 _ <> <(:) && kill -0 $$ 2>/dev/null; do say "  $what: $((SECONDS - began)) s so far"; done; } 9>&- &
   beat=$!
   "$@" >"$log" 2>&1 || status=$?
   kill "$beat" 2>/dev/null || true

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tidy.sh BUILD_DIR [SOURCE...]: clang-tidy over the sources (default: all of them), two at a time or as many as
+# tidy.sh BUILD_DIR [SOURCE...]: clang-tidy over the sources (default: all of src), two at a time or as many as
 # there are processors. BUILD_DIR holds the compile_commands.json of CMake.
 set -euo pipefail
 
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 clang_tidy=$(command -v clang-tidy-14 || command -v clang-tidy) || { echo 'tidy: clang-tidy is not installed' >&2; exit 1; }
 
 sources=("$@")
-[ $# -gt 0 ] || mapfile -t sources < <(find src test/unit -name '*.cpp' | sort)
+[ $# -gt 0 ] || mapfile -t sources < <(find src -name '*.cpp' | sort)
 [ "${#sources[@]}" -gt 0 ] || { echo 'tidy: no C++ files' >&2; exit 1; }
 
 # The commands are g++'s: clang does not know all of its warnings. What clang-tidy counts beside its findings
