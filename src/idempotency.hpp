@@ -19,10 +19,17 @@ struct KeyLook {
   TransactionId busy =
       InvalidTransactionId;  ///< a transaction that has yet to decide about the row
   int64 order_id = 0;
+  bool same_request = false;  ///< when nobody is busy with it
 };
 
-/// Looks with a dirty snapshot. Raises OP302 when the key stands for another request for good.
+/// Looks with a dirty snapshot.
 KeyLook look_for(const Store& store, const IdempotencyKey& key);
+
+/// The message of OP302.
+const char* key_reused_message(const IdempotencyKey& key);
+
+/// OP302 when the key stands for another request for good.
+void require_same_request(const IdempotencyKey& key, const KeyLook& look);
 
 /// Writes the key as the owner of the table.
 void write_key(const Store& store, const IdempotencyKey& key, int64 order_id);
