@@ -33,27 +33,59 @@ pg::Statement last_of_run{
 
 /// As the owner, so that rows hidden from the caller count, too.
 bool in_use(const Store& store, int64 id) {
-  return pg::as_user(table_owner(store.table(Table::customers)),
-                     [&] { return id_in_use.run(0, {pg::Value(Int64GetDatum(id))}) > 0; });
+  const bool found = pg::as_user(table_owner(store.table(Table::customers)), [&] {
+    return id_in_use.run(0, {pg::Value(Int64GetDatum(id))}) > 0;
+  });
+  SPI_freetuptable(SPI_tuptable);
+  return found;
 }
 
-/// Ids given by hand may lie ahead of the sequence: it is moved behind them at once, not one by
-/// one.
-int64 next_customer_id(const Store& store) {
-  int64 id = nextval_internal(store.customers_sequence, true);
-  if (!in_use(store, id)) return id;
-  pg::with_lock(pg::LockKind::customer_sequence, 0, [&] {
-    for (;;) {
-      id = nextval_internal(store.customers_sequence, true);
-      if (!in_use(store, id)) break;
-      pg::as_user(table_owner(store.customers_sequence), [&] {
-        last_of_run.run(0, {pg::Value(Int64GetDatum(id))});
-        (void)DirectFunctionCall2(setval_oid, ObjectIdGetDatum(store.customers_sequence),
-                                  pg::result(0, 0).datum);
-      });
-    }
+/// A sequence that only goes up can be moved behind a run of ids in use at once.
+bool can_jump(const FormData_pg_sequence& sequence) {
+  return sequence.seqincrement > 0 && !sequence.seqcycle;
+}
+
+/// Moves the sequence behind the run of ids in use that begins at `id`, as its owner.
+void jump(const Store& store, int64 id, int64 most) {
+  pg::as_user(table_owner(store.customers_sequence), [&] {
+    const bool found = last_of_run.run(0, {pg::Value(Int64GetDatum(id))}) > 0;
+    const int64 last = found ? DatumGetInt64(pg::result(0, 0).datum) : most;
+    SPI_freetuptable(SPI_tuptable);
+    (void)DirectFunctionCall2(setval_oid, ObjectIdGetDatum(store.customers_sequence),
+                              Int64GetDatum(std::min(last, most)));
   });
+}
+
+[[noreturn]] void no_id_left() {
+  ereport(
+      ERROR, errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
+      errmsg("all ids of sequence \"customers_id_seq\" are in use"),
+      errhint("Give an id, or ALTER SEQUENCE order_store.customers_id_seq NO CYCLE NO MAXVALUE;"));
+}
+
+/// The next id behind those in use, one lap of the sequence at most.
+int64 free_id(const Store& store, int64 first) {
+  const HeapTuple row = SearchSysCache1(SEQRELID, ObjectIdGetDatum(store.customers_sequence));
+  if (!HeapTupleIsValid(row)) no_id_left();
+  const auto* const sequence = reinterpret_cast<Form_pg_sequence>(GETSTRUCT(row));
+  const bool jumps = can_jump(*sequence);
+  const int64 most = sequence->seqmax;
+  ReleaseSysCache(row);
+  int64 id = first;
+  do {
+    CHECK_FOR_INTERRUPTS();
+    if (jumps) jump(store, id, most);
+    id = nextval_internal(store.customers_sequence, true);
+    if (id == first) no_id_left();
+  } while (in_use(store, id));
   return id;
+}
+
+/// Ids given by hand may lie ahead of the sequence.
+int64 next_customer_id(const Store& store) {
+  const int64 id = nextval_internal(store.customers_sequence, true);
+  if (!in_use(store, id)) return id;
+  return pg::with_lock(pg::LockKind::customer_sequence, 0, [&] { return free_id(store, id); });
 }
 
 pg::Value value_of(pg::Text text) {

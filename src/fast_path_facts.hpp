@@ -28,6 +28,8 @@ struct TableFacts {
   std::span<ExprState*>
       checks;         ///< those that our own checks of the arguments do not cover already
   bool checks_nulls;  ///< the user made a column of ours NOT NULL
+  bool row_by_row;  ///< a row may break a constraint of the user's: which one is told first matters
+  std::span<const AttrNumber> given;  ///< columns that the INSERTs of the executor path name
   Oid primary_key;
   Oid sequence;  ///< behind the default of the id; order_items only
 };

@@ -8,16 +8,19 @@ namespace order_proc {
 
 namespace {
 
-bool user_function(Oid function, void*) {
-  if (function >= FirstNormalObjectId || func_volatile(function) != PROVOLATILE_IMMUTABLE)
-    return true;
-  // A function of PostgreSQL's that somebody took away from PUBLIC: whether it may be called is the
-  // caller's matter.
+/// A function of PostgreSQL's that somebody took away from PUBLIC: whether it may be called is the
+/// caller's matter.
+bool restricted_function(Oid function) {
   const HeapTuple row = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
   if (!HeapTupleIsValid(row)) return true;
   const bool restricted = !heap_attisnull(row, Anum_pg_proc_proacl, nullptr);
   ReleaseSysCache(row);
   return restricted;
+}
+
+bool user_function(Oid function, void*) {
+  return function >= FirstNormalObjectId || func_volatile(function) != PROVOLATILE_IMMUTABLE ||
+         restricted_function(function);
 }
 
 bool user_code_walker(Node* node, void* context) {
@@ -50,7 +53,8 @@ const char* trigger_obstacle(Relation relation, const ForeignKeyCacheInfo* forei
   bool checked = false;
   for (int i = 0; triggers != nullptr && i < triggers->numtriggers; ++i) {
     const Trigger& trigger = triggers->triggers[i];
-    if (!TRIGGER_FOR_INSERT(trigger.tgtype)) continue;
+    // The check of a deferrable unique constraint is told by its index.
+    if (!TRIGGER_FOR_INSERT(trigger.tgtype) || trigger.tgfoid == F_UNIQUE_KEY_RECHECK) continue;
     if (foreign_key != nullptr && trigger.tgfoid == F_RI_FKEY_CHECK_INS &&
         trigger.tgconstraint == foreign_key->conoid) {
       if (trigger.tgdeferrable)
@@ -119,6 +123,9 @@ const char* own_column_obstacle(Relation relation, const ColumnRule& rule, AttrN
                     format_type_with_typemod(attribute.atttypid, attribute.atttypmod));
   if (attribute.attidentity != '\0')
     return psprintf("column \"%s\" of \"%s\" is an identity column", rule.name, table);
+  if (rule.source == Source::now && restricted_function(F_NOW)) return "now() is not for PUBLIC";
+  if (rule.source == Source::sequence && restricted_function(F_NEXTVAL))
+    return "nextval() is not for PUBLIC";
   if (rule.source == Source::now && !defaults_to_now(relation, number))
     return psprintf("the default of column \"%s\" of \"%s\" is not now()", rule.name, table);
   if (rule.source == Source::sequence) {
@@ -284,6 +291,24 @@ const char* read_obstacle(Relation relation, const TableRules& rules, TableFacts
   return primary_key_obstacle(relation, facts, key);
 }
 
+std::span<const AttrNumber> given_columns(const TableRules& rules,
+                                          std::span<const AttrNumber> columns) {
+  auto* const given = static_cast<AttrNumber*>(palloc(sizeof(AttrNumber) * columns.size()));
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < columns.size(); ++i)
+    if (rules.columns[i].source == Source::given && columns[i] != InvalidAttrNumber)
+      given[count++] = columns[i];
+  return {given, count};
+}
+
+/// An index of the user's that can refuse a row: unique, or over an expression that can fail.
+bool may_conflict(const TableFacts& facts) {
+  return std::any_of(facts.indexes.begin(), facts.indexes.end(), [&](const IndexUse& use) {
+    return use.oid != facts.primary_key &&
+           (use.info->ii_Unique || use.expressions != NIL || use.predicate != nullptr);
+  });
+}
+
 }  // namespace
 
 void apply_rules(Relation relation, const TableRules& rules, TableFacts& facts) {
@@ -296,7 +321,10 @@ void apply_rules(Relation relation, const TableRules& rules, TableFacts& facts) 
   const std::size_t key_size = std::string_view(rules.columns[0].name) == "id" ? 1 : 2;
   facts.read_obstacle = read_obstacle(relation, rules, facts, facts.columns.subspan(0, key_size));
   facts.insert_obstacle = insert_obstacle(relation, rules, facts);
+  facts.given = given_columns(rules, facts.columns);
   facts.checks_nulls = null_needs_check(relation, rules, facts.columns);
+  facts.row_by_row = facts.insert_obstacle == nullptr &&
+                     (facts.checks_nulls || !facts.checks.empty() || may_conflict(facts));
 }
 
 }  // namespace order_proc

@@ -128,6 +128,7 @@ void insert_keys(Relation table, const Facts& facts, std::span<KeyEntry> entries
 
 /// The primary key is fed apart only when it is just (order_id, id).
 bool may_sort_keys(const Facts& facts) {
+  if (facts.items.row_by_row) return false;
   for (const IndexUse& use : facts.items.indexes)
     if (use.oid == facts.items.primary_key) return use.info->ii_NumIndexAttrs == 2;
   return false;

@@ -53,8 +53,7 @@ int64 not_negative(const pg::Args& args, int i, const char* name) {
   const int32 value = args.get_int32(i, name);
   if (value < 0)
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("%s must not be negative: %d", name, value),
-            errhint("The first page is list_orders_paginated(50, 0)."));
+            errmsg("%s must not be negative: %d", name, value), errhint("Give 0 or more."));
   return value;
 }
 

@@ -113,10 +113,8 @@ void describe_step(void* argument) {
              core::layouts[step.to()].data());
   // errcode is not known to callbacks of old servers but through geterrcode().
   if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
-    errhint(
-        "Run the statements of SELECT * FROM order_proc.migration_plan('%s') first, then try "
-        "again.",
-        core::layouts[step.to()].data());
+    errhint("Try again; run the rows of order_proc.migration_plan('%s') with phase prepare first.",
+            core::layouts[step.to()].data());
 }
 
 /// Takes one step of a store that is exactly at its beginning. Inside with_spi.
@@ -128,6 +126,7 @@ void take(Step step, Oid owner) {
   error_context_stack = &context;
   const char* const by = caller_name();
   const TimestampTz start = GetCurrentTimestamp();
+  require_one_owner(open_store_at_any_layout());
   // Events of the caller's own rights are settled with them.
   pg::execute("SET CONSTRAINTS ALL IMMEDIATE");
   pg::as_store_owner(owner, [&] {
@@ -138,6 +137,18 @@ void take(Step step, Oid owner) {
   error_context_stack = context.previous;
   invalidate_store();
   CommandCounterIncrement();
+}
+
+/// Whether the extension was made by the present transaction: its first function was.
+bool being_installed() {
+  const List* const name =
+      list_make2(makeString(pstrdup("order_proc")), makeString(pstrdup("layout_1_0_up")));
+  const Oid function = LookupFuncName(const_cast<List*>(name), 0, nullptr, true);
+  const HeapTuple row = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+  if (!HeapTupleIsValid(row)) return false;
+  const bool made = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row->t_data));
+  ReleaseSysCache(row);
+  return made;
 }
 
 /// Nobody else may migrate the store until the end of the transaction.
@@ -162,8 +173,10 @@ std::size_t known_layout(std::string_view version, const char* name) {
   return *index;
 }
 
-/// Runs again what DROP EXTENSION ... CASCADE may have taken: idempotent statements only.
+/// Runs again what DROP EXTENSION ... CASCADE took: idempotent statements only.
 void attach(const Store& store) {
+  if (!lacks_triggers(store)) return;
+  require_one_owner(store);
   pg::as_store_owner(store.owner, [&] {
     for (std::size_t version = 0; version <= store.layout.index; ++version)
       run_statements({version, Direction::up}, {"attach"});
@@ -209,11 +222,17 @@ Datum order_proc_apply_migration(PG_FUNCTION_ARGS) {
             errmsg("layouts %s and %s are not neighbours", core::layouts[from].data(),
                    core::layouts[to].data()),
             errhint("ALTER EXTENSION order_proc UPDATE;"));
+  if (!creating_extension)
+    ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+            errmsg("apply_migration is for the scripts of the extension"),
+            errhint("ALTER EXTENSION order_proc UPDATE;"));
   if (!store_schema_exists()) PG_RETURN_VOID();
   // Other sessions compare the layout with the version of the extension, which changes even if no
   // step is due.
   invalidate_store();
-  if (!store_present()) PG_RETURN_VOID();
+  // CREATE EXTENSION leaves a store that is older than it alone: that is migrate_store's.
+  if (!store_present() || (being_installed() && !store_made_in_this_transaction()))
+    PG_RETURN_VOID();
   lock_store(open_store_at_any_layout());
   const Store& store = open_store_at_any_layout();
   if (store.layout.index != from) PG_RETURN_VOID();

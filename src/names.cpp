@@ -90,18 +90,26 @@ bool same(pg::Text a, pg::Text b) {
   return a ? b && a.view() == b.view() : !b;
 }
 
+/// The parts of a row before the change: of one that is not backfilled, those of its name.
+NameRow with_parts(const NameRow& row) {
+  if (row.first || row.last || !row.name) return row;
+  const auto [first, last] = split(row.name);
+  return {row.name, {to_text(first)}, last ? pg::Text{to_text(*last)} : pg::Text{}};
+}
+
 /// The form that was written decides; the parts win when both were.
-NameRow in_step(const NameRow& written, const NameRow* before) {
-  const bool parts_written =
-      before == nullptr ? written.first || written.last
-                        : !same(written.first, before->first) || !same(written.last, before->last);
-  if (parts_written) return {full_name(written.first, written.last), written.first, written.last};
-  const bool name_written = before == nullptr || !same(written.name, before->name);
+NameRow in_step(const NameRow& written, const NameRow& before) {
+  const bool first_written = !same(written.first, before.first);
+  const bool last_written = !same(written.last, before.last);
+  if (first_written || last_written) {
+    const NameRow known = with_parts(before);
+    const pg::Text first = first_written ? written.first : known.first;
+    const pg::Text last = last_written ? written.last : known.last;
+    return {full_name(first, last), first, last};
+  }
   const bool not_backfilled = !written.first && !written.last;
-  if (!name_written && !not_backfilled) return written;
-  if (!written.name) return {};
-  const auto [first, last] = split(written.name);
-  return {written.name, {to_text(first)}, last ? pg::Text{to_text(*last)} : pg::Text{}};
+  if (same(written.name, before.name) && !not_backfilled) return written;
+  return with_parts({written.name, {}, {}});
 }
 
 NameColumns name_columns(const TriggerData* trigger) {
@@ -141,7 +149,7 @@ Datum order_proc_sync_customer_name(PG_FUNCTION_ARGS) {
   const NameRow written = names_in(row, descriptor, columns);
   NameRow before;
   if (update) before = names_in(trigger->tg_trigtuple, descriptor, columns);
-  const NameRow names = in_step(written, update ? &before : nullptr);
+  const NameRow names = in_step(written, before);
   std::array<int, 3> numbers{columns.name, columns.first, columns.last};
   std::array<Datum, 3> values{names.name.datum(), names.first.datum(), names.last.datum()};
   std::array<bool, 3> nulls{!names.name, !names.first, !names.last};
@@ -153,14 +161,13 @@ Datum order_proc_sync_customer_name(PG_FUNCTION_ARGS) {
 
 namespace {
 
+/// Whether the CHECK of the step to 1.3 is there, as that step made it, and holds for all rows.
 bool names_validated(Oid customers) {
   const Oid constraint = get_relation_constraint_oid(customers, "customers_names_backfilled", true);
   if (!OidIsValid(constraint)) return false;
-  const HeapTuple row = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
-  if (!HeapTupleIsValid(row)) return false;
-  const bool validated = reinterpret_cast<Form_pg_constraint>(GETSTRUCT(row))->convalidated;
-  ReleaseSysCache(row);
-  return validated;
+  const Datum definition = DirectFunctionCall1(pg_get_constraintdef, ObjectIdGetDatum(constraint));
+  return pg::view(DatumGetTextPP(definition)) ==
+         "CHECK (((name IS NULL) OR (first_name IS NOT NULL) OR (last_name IS NOT NULL)))";
 }
 
 }  // namespace
@@ -233,14 +240,20 @@ void report(Progress& progress, bool finished) {
                          static_cast<double>(progress.filled) / seconds));
 }
 
+/// Waits for `pause`, however often the latch is set meanwhile.
 void sleep_between(const Interval* pause) {
   const double seconds = DatumGetFloat8(
       DirectFunctionCall2(interval_part, CStringGetTextDatum("epoch"), IntervalPGetDatum(pause)));
-  if (seconds <= 0) return;
-  (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-                  static_cast<long>(seconds * 1000.0), PG_WAIT_EXTENSION);
-  ResetLatch(MyLatch);
-  CHECK_FOR_INTERRUPTS();
+  const TimestampTz start = GetCurrentTimestamp();
+  for (;;) {
+    CHECK_FOR_INTERRUPTS();
+    const double passed = static_cast<double>(GetCurrentTimestamp() - start) / USECS_PER_SEC;
+    if (passed >= seconds) return;
+    const double milliseconds = std::min((seconds - passed) * 1000.0 + 1.0, 3600.0 * 1000.0);
+    (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+                    static_cast<long>(milliseconds), PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+  }
 }
 
 void require_maintenance(const Store& store) {
@@ -252,13 +265,31 @@ void require_maintenance(const Store& store) {
   require_store_owner(store, "backfill it");
 }
 
-/// Settings of one batch's transaction: short lock waits, and an error instead of rows hidden by
-/// row security.
-void batch_settings() {
-  for (const auto& [name, value] :
-       {std::pair{"lock_timeout", "200ms"}, std::pair{"row_security", "off"}})
-    (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-                            false);
+struct BatchResult {
+  int64 filled;
+  pg::Value last_id;
+};
+
+/// One batch as the owner of the store: his triggers must not run with the rights of whoever calls.
+BatchResult fill_batch(const Store& store, int64 from, int batch_size) {
+  BatchResult result{};
+  pg::execute("SET CONSTRAINTS ALL IMMEDIATE");
+  pg::as_store_owner(store.owner, [&] {
+    pg::execute("SET CONSTRAINTS ALL IMMEDIATE");
+    next_batch.run(0, {pg::Value(Int64GetDatum(from)), pg::Value(Int64GetDatum(batch_size))});
+    result = {DatumGetInt64(pg::result(0, 0).datum), pg::result(0, 1)};
+    SPI_freetuptable(SPI_tuptable);
+  });
+  return result;
+}
+
+/// Each transaction looks at the store anew: it may have been migrated, or have changed hands,
+/// meanwhile.
+const Store& store_to_backfill() {
+  const Store& store = open_store_at_any_layout();
+  require_maintenance(store);
+  require_one_owner(store);
+  return store;
 }
 
 /// Passes over the table until one finds nothing left. Each batch is a transaction.
@@ -267,22 +298,21 @@ void backfill(int batch_size, const Interval* pause) {
   for (bool found = true; found;) {
     found = false;
     for (int64 from = PG_INT64_MIN;;) {
-      batch_settings();
-      next_batch.run(0, {pg::Value(Int64GetDatum(from)), pg::Value(Int64GetDatum(batch_size))});
-      const int64 filled = DatumGetInt64(pg::result(0, 0).datum);
-      const pg::Value last = pg::result(0, 1);
-      SPI_freetuptable(SPI_tuptable);
+      const Store& store = store_to_backfill();
+      if (!store.layout.has_name()) return;
+      const BatchResult batch = fill_batch(store, from, batch_size);
       SPI_commit();
-      if (filled == 0) break;
+      if (batch.filled == 0) break;
       found = true;
-      progress.filled += filled;
+      progress.filled += batch.filled;
       report(progress, false);
-      if (pg_add_s64_overflow(DatumGetInt64(last.datum), 1, &from)) break;
+      if (pg_add_s64_overflow(DatumGetInt64(batch.last_id.datum), 1, &from)) break;
       sleep_between(pause);
     }
   }
-  batch_settings();
-  pg::execute("ALTER TABLE order_store.customers VALIDATE CONSTRAINT customers_names_backfilled");
+  pg::as_store_owner(store_to_backfill().owner, [&] {
+    pg::execute("ALTER TABLE order_store.customers VALIDATE CONSTRAINT customers_names_backfilled");
+  });
   SPI_commit();
   report(progress, true);
 }

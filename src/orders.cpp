@@ -56,39 +56,24 @@ const char* numeric_text(Datum value) {
           errdetail_internal("%s", detail), errhint("Split the order, or correct the amount."));
 }
 
-Amount checked_price(std::size_t item, Datum price) {
-  const AmountCheck check = check_amount(price, most_price);
+const char* type_text(int32 typmod) {
+  return format_type_with_typemod(NUMERICOID, typmod);
+}
+
+Amount checked_price(const Store& store, std::size_t item, Datum price) {
+  const AmountCheck check = check_amount(price, store.price_typmod);
   if (check.fault == AmountFault::none) return check.amount;
   if (check.fault != AmountFault::out_of_range) bad_price(item, price);
-  out_of_range("price", price, "numeric(10,2)", psprintf("Item %zu of the order.", item + 1));
+  out_of_range("price", price, type_text(store.price_typmod),
+               psprintf("Item %zu of the order.", item + 1));
 }
 
-Datum checked_total(Datum total) {
-  const AmountCheck check = check_amount(total, most_total);
+Datum checked_total(const Store& store, Datum total, const char* origin) {
+  const AmountCheck check = check_amount(total, store.total_typmod);
   if (check.fault == AmountFault::none) return check.amount.stored;
   if (check.fault != AmountFault::out_of_range) bad_total(total);
-  out_of_range("total_amount", total, "numeric(12,2)", "It was given with the order.");
+  out_of_range("total_amount", total, type_text(store.total_typmod), origin);
 }
-
-/// quantity * price over all items, exactly.
-class Total {
- public:
-  void add(int32 quantity, int64 hundredths) {
-    sum_ += static_cast<__int128>(quantity) * hundredths;
-  }
-
-  Datum checked() const {
-    if (sum_ > most_total) {
-      const auto whole = static_cast<int64>(sum_ / 100 > PG_INT64_MAX ? PG_INT64_MAX : sum_ / 100);
-      out_of_range("total_amount", NumericGetDatum(int64_to_numeric(whole)), "numeric(12,2)",
-                   "It is the sum of quantity * price over the items.");
-    }
-    return pg::from_hundredths(static_cast<int64>(sum_));
-  }
-
- private:
-  __int128 sum_ = 0;
-};
 
 void require_same_lengths(std::size_t products, std::size_t quantities, std::size_t prices) {
   if (products != quantities || products != prices)
@@ -131,13 +116,15 @@ NewOrder checked_order(const Store& store, const pg::Args& args, Request& reques
   for (std::size_t i = 0; i < prices.size(); ++i) {
     if ((i & 0xFFFF) == 0xFFFF) CHECK_FOR_INTERRUPTS();
     if (order.quantities[i] <= 0) bad_quantity(i, order.quantities[i]);
-    const Amount price = checked_price(i, prices[i]);
+    const Amount price = checked_price(store, i, prices[i]);
     prices[i] = price.stored;
-    total.add(order.quantities[i], price.hundredths);
+    total.add(order.quantities[i], price);
   }
   order.prices = prices;
   order.total_amount =
-      request.total_given ? checked_total(args.datum(2, "total_amount")) : total.checked();
+      request.total_given
+          ? checked_total(store, args.datum(2, "total_amount"), "It was given with the order.")
+          : checked_total(store, total.sum(), "It is the sum of quantity * price over the items.");
   return order;
 }
 
@@ -152,6 +139,14 @@ void append_text(StringInfo out, pg::Text value) {
   if (value) append_bytes(out, value.view().data(), value.view().size());
 }
 
+/// The same bytes for equal amounts.
+void append_amount(StringInfo out, Datum amount) {
+  const auto exact = pg::to_hundredths(amount);
+  if (exact) return append_bytes(out, &exact->count, sizeof exact->count);
+  const char* const text = numeric_normalize(DatumGetNumeric(amount));
+  append_bytes(out, text, std::string_view(text).size());
+}
+
 /// SHA-256 of the request: each field with its length, amounts as they are stored.
 Datum hash_of(const Request& request, const NewOrder& order) {
   StringInfoData bytes;
@@ -160,16 +155,10 @@ Datum hash_of(const Request& request, const NewOrder& order) {
   append_bytes(&bytes, &request.customer_id, sizeof request.customer_id);
   append_text(&bytes, request.status);
   appendStringInfoChar(&bytes, request.total_given ? '1' : '0');
-  if (request.total_given) {
-    const int64 total = pg::to_hundredths(order.total_amount)->count;
-    append_bytes(&bytes, &total, sizeof total);
-  }
+  if (request.total_given) append_amount(&bytes, order.total_amount);
   append_bytes(&bytes, order.product_ids.data(), order.product_ids.size_bytes());
   append_bytes(&bytes, order.quantities.data(), order.quantities.size_bytes());
-  for (const Datum price : order.prices) {
-    const int64 hundredths = pg::to_hundredths(price)->count;
-    appendBinaryStringInfo(&bytes, reinterpret_cast<const char*>(&hundredths), sizeof hundredths);
-  }
+  for (const Datum price : order.prices) append_amount(&bytes, price);
   append_text(&bytes, order.notes);
   SET_VARSIZE(bytes.data, bytes.len);
   return DirectFunctionCall1(sha256_bytea, PointerGetDatum(bytes.data));
@@ -236,8 +225,6 @@ void require_insert(const Store& store) {
   const Oid orders = store.table(Table::orders);
   const std::array columns{get_attnum(orders, "id"), get_attnum(orders, "customer_id"),
                            get_attnum(orders, "status"), get_attnum(orders, "total_amount")};
-  if (!pg::may_use_schema(store.schema, GetUserId()))
-    aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, "order_store");
   if (!pg::caller_may({orders, ACL_INSERT, {}, columns}))
     aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "orders");
 }

@@ -155,8 +155,10 @@ void require_transition(const Store& store, int64 order_id, pg::Text present, pg
   StringInfoData moves;
   initStringInfo(&moves);
   for (uint64 row = 0; row < SPI_processed; ++row) {
-    const std::string_view move = pg::view(DatumGetTextPP(pg::result(row, 0).datum));
-    if (move == wanted.view()) return;
+    const pg::Value to = pg::result(row, 0);
+    if (to.null) continue;
+    const std::string_view move = pg::view(DatumGetTextPP(to.datum));
+    if (move == wanted.view() && move != present.view()) return;
     if (moves.len < 1024)
       appendStringInfo(&moves, "%s%s", moves.len == 0 ? "" : ", ", pg::shown(move));
   }
@@ -188,6 +190,23 @@ text* present_status(int64 order_id, MemoryContext memory) {
 
 }  // namespace
 
+namespace {
+
+/// The history is written with rights that the caller does not have: for changes of orders only.
+void require_orders(const Store& store, Relation table) {
+  const Oid orders = store.table(Table::orders);
+  const bool ours = RelationGetRelid(table) == orders ||
+                    (table->rd_rel->relispartition &&
+                     list_member_oid(get_partition_ancestors(RelationGetRelid(table)), orders));
+  if (!ours)
+    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+            errmsg("record_status_change() is a trigger function for order_store.orders, not for "
+                   "\"%s\"",
+                   RelationGetRelationName(table)));
+}
+
+}  // namespace
+
 extern "C" {
 
 PG_FUNCTION_INFO_V1(order_proc_update_order_status);
@@ -206,7 +225,7 @@ Datum order_proc_update_order_status(PG_FUNCTION_ARGS) {
       ereport(ERROR, errcode(pg::status_not_expected),
               errmsg("order " INT64_FORMAT " is \"%s\", not \"%s\"", order_id,
                      pg::shown(present.view()), pg::shown(expected.view())),
-              errdetail("Somebody else may have moved it."),
+              errdetail("The present status is \"%s\".", pg::shown(present.view())),
               errhint("SELECT * FROM order_proc.get_order(" INT64_FORMAT ");", order_id));
     require_transition(store, order_id, present, wanted);
     set_status.run(0, {pg::Value(Int64GetDatum(order_id)), pg::Value(wanted.datum())});
@@ -226,6 +245,7 @@ Datum order_proc_record_status_change(PG_FUNCTION_ARGS) {
     ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
             errmsg("record_status_change() must be fired AFTER UPDATE FOR EACH ROW"));
   const Store& store = open_store_at_any_layout();
+  require_orders(store, trigger->tg_relation);
   const TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
   const int id_column = SPI_fnumber(descriptor, "id");
   const int status_column = SPI_fnumber(descriptor, "status");
@@ -260,8 +280,11 @@ Datum order_proc_statuses_changed(PG_FUNCTION_ARGS) {
     ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
             errmsg("statuses_changed() must be called as a trigger"));
   const auto* const trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+  if (!TRIGGER_FIRED_AFTER(trigger->tg_event) || TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+            errmsg("statuses_changed() must be fired AFTER a change FOR EACH STATEMENT"));
   CacheInvalidateRelcache(trigger->tg_relation);
-  PG_RETURN_NULL();
+  return PointerGetDatum(nullptr);
 }
 
 }  // extern "C"

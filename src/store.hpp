@@ -34,6 +34,8 @@ struct Store {
   std::array<Oid, table_count> tables{};
   Oid orders_sequence = InvalidOid;
   Oid customers_sequence = InvalidOid;
+  int32 price_typmod = -1;  ///< of order_items.price
+  int32 total_typmod = -1;  ///< of orders.total_amount
 
   Oid table(Table which) const { return tables[static_cast<std::size_t>(which)]; }
 };
@@ -41,6 +43,9 @@ struct Store {
 /// The store, checked: its layout is that of the extension, its tables have the columns that
 /// functions use. Raises OP001 without a store and OP002 when store and extension do not fit.
 const Store& open_store();
+
+/// The same for a caller who may lack USAGE on the schema: for what only tells about the store.
+const Store& open_store_for_anyone();
 
 /// The same, with locks on `tables` held until the end of the transaction, and true under them: DDL
 /// that came first is seen.
@@ -59,6 +64,9 @@ std::size_t extension_layout();
 bool store_schema_exists();
 bool store_present();
 
+/// Whether it was made by the present transaction.
+bool store_made_in_this_transaction();
+
 /// Counts up whenever the descriptor was found stale: what hangs on it compares and reads anew.
 uint64 store_generation();
 
@@ -70,6 +78,13 @@ Oid table_owner(Oid table);
 
 /// Raises 42501 unless the caller owns the store (or is a superuser or member of the owner).
 void require_store_owner(const Store& store, const char* action);
+
+/// Raises 55000 unless one role owns all tables of the store: a step that acts as one of them would
+/// fire triggers of the others with his rights.
+void require_one_owner(const Store& store);
+
+/// Whether DROP EXTENSION ... CASCADE took a trigger of ours.
+bool lacks_triggers(const Store& store);
 
 /// Callbacks; once, from _PG_init.
 void watch_store();

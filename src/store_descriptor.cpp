@@ -3,6 +3,7 @@
 #include "store.hpp"
 
 #include "pg/args.hpp"
+#include "pg/compat.hpp"
 #include "pg/error.hpp"
 #include "pg/spi.hpp"
 
@@ -25,6 +26,9 @@ constexpr std::array<const char*, table_count> table_names{
     "store",           "migrations",     "customers",          "orders",
     "order_items",     "order_statuses", "status_transitions", "order_status_history",
     "idempotency_keys"};
+
+constexpr std::array sequence_names{"migrations_id_seq", "customers_id_seq", "orders_id_seq",
+                                    "order_items_id_seq", "order_status_history_id_seq"};
 
 constexpr std::array columns{
     Column{Table::store, "layout", TEXTOID},
@@ -77,6 +81,7 @@ struct Descriptor {
   bool fresh = false;     ///< names and layout are true
   bool checked = false;   ///< the columns fit, too, and the layout is the extension's
   uint64 generation = 0;  ///< invalidations so far
+  Oid user = InvalidOid;  ///< who may use the schema, as far as was asked
 };
 Descriptor descriptor;
 
@@ -127,7 +132,7 @@ void read_layout(Store& store) {
       get_atttype(RelationGetRelid(table), placement_column) != TEXTOID)
     mismatch("order_store.store does not have the columns layout and placement",
              "Bring the table back as it was, or restore it from a backup.");
-  const Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+  const Snapshot snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(table)));
   const TableScanDesc scan = table_beginscan(table, snapshot, 0, nullptr);
   TupleTableSlot* const row = table_slot_create(table, nullptr);
   if (!table_scan_getnextslot(scan, ForwardScanDirection, row))
@@ -172,15 +177,26 @@ void check_columns(const Store& store) {
                psprintf("ALTER TABLE order_store.%s ALTER COLUMN %s TYPE %s;", table_name,
                         column.name, format_type_be(column.type)));
   }
-  for (const auto& [sequence, name] : {std::pair{store.orders_sequence, "orders_id_seq"},
-                                       std::pair{store.customers_sequence, "customers_id_seq"}})
+  for (const char* name : sequence_names) {
+    const Oid sequence = get_relname_relid(name, store.schema);
     if (!OidIsValid(sequence) || get_rel_relkind(sequence) != RELKIND_SEQUENCE)
       mismatch(psprintf("sequence order_store.%s is missing", name),
                "Bring the sequence back under its name.");
+  }
 }
 
-/// DROP EXTENSION ... CASCADE takes the triggers and leaves the rows.
-void check_triggers(const Store& store) {
+int32 typmod_of(Oid table, const char* column) {
+  Oid type;
+  int32 typmod;
+  Oid collation;
+  get_atttypetypmodcoll(table, get_attnum(table, column), &type, &typmod, &collation);
+  (void)getBaseTypeAndTypmod(type, &typmod);
+  return typmod;
+}
+
+/// DROP EXTENSION ... CASCADE takes the triggers and leaves the rows. The first that is missing:
+/// its table and function.
+std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& store) {
   struct Expected {
     Table table;
     const char* function;
@@ -203,10 +219,16 @@ void check_triggers(const Store& store) {
     }
     table_close(table, AccessShareLock);
     if (!found)
-      mismatch(psprintf("the trigger on order_store.%s that calls order_proc.%s is missing",
-                        table_names[static_cast<std::size_t>(trigger.table)], trigger.function),
-               migrate_hint);
+      return std::pair{table_names[static_cast<std::size_t>(trigger.table)], trigger.function};
   }
+  return std::nullopt;
+}
+
+void check_triggers(const Store& store) {
+  if (const auto missing = missing_trigger(store))
+    mismatch(psprintf("the trigger on order_store.%s that calls order_proc.%s is missing",
+                      missing->first, missing->second),
+             migrate_hint);
 }
 
 void check(const Store& store) {
@@ -222,13 +244,14 @@ void check(const Store& store) {
                    core::layouts[store.layout.index].data(), core::layouts[installed].data()),
             errhint("ALTER EXTENSION order_proc UPDATE TO '%s';",
                     core::layouts[store.layout.index].data()));
-  check_columns(store);
   check_triggers(store);
 }
 
 void mark_stale() {
   descriptor.fresh = descriptor.checked = false;
+  descriptor.user = InvalidOid;
   ++descriptor.generation;
+  pg::forget_plans();
 }
 
 void relation_changed(Datum, Oid relation) {
@@ -243,6 +266,10 @@ void schema_changed(Datum, int, uint32) {
   mark_stale();
 }
 
+void roles_changed(Datum, int, uint32) {
+  descriptor.user = InvalidOid;
+}
+
 }  // namespace
 
 const Store& open_store_at_any_layout() {
@@ -250,12 +277,31 @@ const Store& open_store_at_any_layout() {
     const uint64 generation = descriptor.generation;
     find_tables(descriptor.store);
     read_layout(descriptor.store);
+    check_columns(descriptor.store);
+    descriptor.store.price_typmod = typmod_of(descriptor.store.table(Table::order_items), "price");
+    descriptor.store.total_typmod =
+        typmod_of(descriptor.store.table(Table::orders), "total_amount");
     descriptor.fresh = descriptor.generation == generation;
   }
   return descriptor.store;
 }
 
-const Store& open_store() {
+namespace {
+
+/// Statements of ours are planned once, and only planning asks for USAGE on the schema.
+void require_schema_usage() {
+  if (descriptor.user == GetUserId()) return;
+  if (!pg::may_use_schema(descriptor.store.schema, GetUserId()))
+    ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+            errmsg("permission denied for schema %s", schema_name),
+            errhint("SELECT order_proc.grant_store('%s', 'read');",
+                    GetUserNameFromId(GetUserId(), false)));
+  descriptor.user = GetUserId();
+}
+
+}  // namespace
+
+const Store& open_store_for_anyone() {
   for (int attempt = 0; !descriptor.checked && attempt < most_attempts; ++attempt) {
     const Store& store = open_store_at_any_layout();
     const uint64 generation = descriptor.generation;
@@ -263,6 +309,12 @@ const Store& open_store() {
     descriptor.checked = descriptor.generation == generation;
   }
   return descriptor.store;
+}
+
+const Store& open_store() {
+  const Store& store = open_store_for_anyone();
+  require_schema_usage();
+  return store;
 }
 
 const Store& open_store(std::initializer_list<std::pair<Table, LOCKMODE>> locks) {
@@ -304,6 +356,16 @@ bool store_schema_exists() {
   return OidIsValid(get_namespace_oid(schema_name, true));
 }
 
+bool store_made_in_this_transaction() {
+  const HeapTuple row = SearchSysCache1(
+      RELOID,
+      ObjectIdGetDatum(get_relname_relid(table_names[0], get_namespace_oid(schema_name, true))));
+  if (!HeapTupleIsValid(row)) return false;
+  const bool made = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row->t_data));
+  ReleaseSysCache(row);
+  return made;
+}
+
 bool store_present() {
   return OidIsValid(get_relname_relid(table_names[0], get_namespace_oid(schema_name, true)));
 }
@@ -334,9 +396,28 @@ void require_store_owner(const Store& store, const char* action) {
                     quote_identifier(GetUserNameFromId(store.owner, false))));
 }
 
+void require_one_owner(const Store& store) {
+  for (std::size_t i = 0; i < table_count; ++i) {
+    const Oid owner = table_owner(store.tables[i]);
+    if (owner != store.owner)
+      ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+              errmsg("order_store.%s belongs to %s, the store to %s", table_names[i],
+                     quote_identifier(GetUserNameFromId(owner, false)),
+                     quote_identifier(GetUserNameFromId(store.owner, false))),
+              errhint("ALTER TABLE order_store.%s OWNER TO %s;", table_names[i],
+                      quote_identifier(GetUserNameFromId(store.owner, false))));
+  }
+}
+
+bool lacks_triggers(const Store& store) {
+  return missing_trigger(store).has_value();
+}
+
 void watch_store() {
   CacheRegisterRelcacheCallback(relation_changed, 0);
   CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, 0);
+  CacheRegisterSyscacheCallback(AUTHOID, roles_changed, 0);
+  CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, 0);
 }
 
 }  // namespace order_proc

@@ -38,8 +38,13 @@ struct TableAccess {
   std::span<const AttrNumber> inserted;
 };
 
-/// Whether the executor would let the caller, hooks of other extensions included.
-inline bool caller_may(const TableAccess& access) {
+/// A range table of one table, with what a statement would do to it.
+struct RangeTable {
+  List* entries;
+  List* permissions;  ///< from 16 on
+};
+
+inline RangeTable range_table(const TableAccess& access) {
   const auto columns = [](std::span<const AttrNumber> numbers) {
     Bitmapset* set = nullptr;
     for (const AttrNumber number : numbers)
@@ -59,12 +64,32 @@ inline bool caller_may(const TableAccess& access) {
   permissions->selectedCols = columns(access.selected);
   permissions->insertedCols = columns(access.inserted);
   entry->perminfoindex = 1;
-  return ExecCheckPermissions(list_make1(entry), list_make1(permissions), false);
+  return {list_make1(entry), list_make1(permissions)};
 #else
   entry->requiredPerms = access.privileges;
   entry->selectedCols = columns(access.selected);
   entry->insertedCols = columns(access.inserted);
-  return ExecCheckRTPerms(list_make1(entry), false);
+  return {list_make1(entry), NIL};
+#endif
+}
+
+/// Whether the executor would let the caller, hooks of other extensions included.
+inline bool caller_may(const TableAccess& access) {
+  const RangeTable table = range_table(access);
+#if PG_VERSION_NUM >= 160000
+  return ExecCheckPermissions(table.entries, table.permissions, false);
+#else
+  return ExecCheckRTPerms(table.entries, false);
+#endif
+}
+
+inline void init_range_table(EState* estate, const RangeTable& table) {
+#if PG_VERSION_NUM >= 180000
+  ExecInitRangeTable(estate, table.entries, table.permissions, bms_make_singleton(1));
+#elif PG_VERSION_NUM >= 160000
+  ExecInitRangeTable(estate, table.entries, table.permissions);
+#else
+  ExecInitRangeTable(estate, table.entries);
 #endif
 }
 

@@ -6,6 +6,8 @@ namespace order_proc::pg {
 
 namespace {
 
+uint64 plan_generation = 1;
+
 struct Fragment {
   std::string_view name;
   const char* (*text)(core::Layout layout);
@@ -67,8 +69,13 @@ const char* expand(const char* sql, core::Layout layout) {
 
 }  // namespace
 
+void forget_plans() {
+  ++plan_generation;
+}
+
 SPIPlanPtr Statement::prepared(std::size_t layout) {
-  if (plan_ != nullptr && layout_ == layout) return plan_;
+  if (plan_ != nullptr && layout_ == layout && generation_ == plan_generation) return plan_;
+  const uint64 generation = plan_generation;
   SPIPlanPtr plan =
       SPI_prepare_cursor(expand(sql_, core::Layout{layout}), static_cast<int>(parameters_),
                          types_.data(), cursor_options_);
@@ -77,6 +84,7 @@ SPIPlanPtr Statement::prepared(std::size_t layout) {
   if (plan_ != nullptr) SPI_freeplan(plan_);
   plan_ = plan;
   layout_ = layout;
+  generation_ = generation;
   return plan_;
 }
 

@@ -17,6 +17,10 @@ struct Value {
   Value(Datum value, bool is_null) : datum(value), null(is_null) {}
 };
 
+/// Makes every Statement be planned anew at its next use. A plan does not always hear of DDL: one
+/// that a rule made empty hangs on no table.
+void forget_plans();
+
 /// A statement of ours. `{name}` in the text stands for a fragment that depends on the layout of
 /// the store (see expand in spi.cpp); the plan is made anew when the layout is another one. Declare
 /// it static.
@@ -51,6 +55,7 @@ class Statement {
   int cursor_options_ = 0;
   SPIPlanPtr plan_ = nullptr;
   std::size_t layout_ = 0;
+  uint64 generation_ = 0;  ///< of forget_plans
 };
 
 /// SPI_connect, body, SPI_finish. What the body returns must not live in SPI's memory: see keep().

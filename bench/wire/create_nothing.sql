@@ -1,0 +1,2 @@
+\set customer random(1, 10000)
+SELECT :customer::bigint;
