@@ -9,18 +9,6 @@ bool is_negative(Numeric number) {
                                           NumericGetDatum(int64_to_numeric(0))));
 }
 
-<<<<<<< HEAD
-}  // namespace
-
-AmountCheck check_amount(Datum value, int64 most) {
-  const auto exact = pg::to_hundredths(value);
-  if (exact) {
-    if (exact->count < 0) return {AmountFault::negative, {}};
-    if (exact->count > most) return {AmountFault::out_of_range, {}};
-    return {AmountFault::none,
-            {exact->scale == 2 ? value : pg::from_hundredths(exact->count), exact->count}};
-  }
-=======
 AmountCheck in_range(Datum stored, int64 hundredths, int64 most) {
   if (hundredths < 0) return {AmountFault::negative, {}};
   if (hundredths > most) return {AmountFault::out_of_range, {}};
@@ -44,26 +32,15 @@ AmountCheck check_amount(Datum value, int32 typmod) {
   if (exact)
     return in_range(exact->scale == 2 ? value : pg::from_hundredths(exact->count), exact->count,
                     most);
->>>>>>> main
   const Numeric number = DatumGetNumeric(value);
   if (numeric_is_nan(number)) return {AmountFault::not_a_number, {}};
   if (numeric_is_inf(number))
     return {is_negative(number) ? AmountFault::negative : AmountFault::out_of_range, {}};
-<<<<<<< HEAD
-=======
   if (!ours) return check_otherwise(number, typmod);
->>>>>>> main
   // More than two decimals, or huge: rounded by PostgreSQL to a numeric with two.
   const Datum rounded =
       DirectFunctionCall2(numeric_round, NumericGetDatum(number), Int32GetDatum(2));
   const auto count = pg::to_hundredths(rounded);
-<<<<<<< HEAD
-  if (count && count->count >= 0 && count->count <= most)
-    return {AmountFault::none, {rounded, count->count}};
-  return {is_negative(number) ? AmountFault::negative : AmountFault::out_of_range, {}};
-}
-
-=======
   if (count) return in_range(rounded, count->count, most);
   return {is_negative(number) ? AmountFault::negative : AmountFault::out_of_range, {}};
 }
@@ -90,5 +67,4 @@ Datum Total::sum() const {
                              pg::from_hundredths(static_cast<int64>(hundredths_ % piece)));
 }
 
->>>>>>> main
 }  // namespace order_proc

@@ -1,23 +1,10 @@
-<<<<<<< HEAD
-// Prices and totals: what the numeric(p,2) columns of orders and items store.
-=======
 // Prices and totals: what the numeric columns of orders and items store.
->>>>>>> main
 #pragma once
 
 #include "pg/numeric.hpp"
 
 namespace order_proc {
 
-<<<<<<< HEAD
-inline constexpr int64 most_price = 9999999999;    ///< hundredths in numeric(10,2)
-inline constexpr int64 most_total = 999999999999;  ///< hundredths in numeric(12,2)
-
-/// An amount as such a column stores it: rounded half away from zero.
-struct Amount {
-  Datum stored;
-  int64 hundredths;
-=======
 /// The columns as the store makes them, and the most hundredths they hold.
 inline constexpr int32 price_typmod = pg::numeric_typmod(10, 2);
 inline constexpr int32 total_typmod = pg::numeric_typmod(12, 2);
@@ -29,7 +16,6 @@ struct Amount {
   Datum stored;
   std::optional<int64>
       hundredths;  ///< unknown where the owner gave the column another type modifier
->>>>>>> main
 };
 
 enum class AmountFault { none, not_a_number, negative, out_of_range };
@@ -39,10 +25,6 @@ struct AmountCheck {
   Amount amount;  ///< when there is no fault
 };
 
-<<<<<<< HEAD
-/// Whether `value` (numeric) fits between zero and `most` hundredths.
-AmountCheck check_amount(Datum value, int64 most);
-=======
 /// Whether `value` (numeric) is an amount for a column with `typmod`. For the store's own type
 /// modifiers nothing is raised; for others a value out of range raises 22003.
 AmountCheck check_amount(Datum value, int32 typmod);
@@ -59,6 +41,5 @@ class Total {
   __int128 hundredths_ = 0;
   Datum rest_ = 0;  ///< numeric; of amounts whose hundredths are not known
 };
->>>>>>> main
 
 }  // namespace order_proc

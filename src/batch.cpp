@@ -76,21 +76,14 @@ const char* numeric_text(Datum value) {
 }
 
 /// What is wrong with the row by itself; sets the price as it is stored.
-<<<<<<< HEAD
-std::optional<Fault> row_fault(const Batch& batch, uint32 row, Datum* stored_price) {
-=======
 std::optional<Fault> row_fault(const Store& store, const Batch& batch, uint32 row,
                                Datum* stored_price) {
->>>>>>> main
   if (const char* column = null_column(batch, row))
     return Fault{row, ERRCODE_NULL_VALUE_NOT_ALLOWED, psprintf("%s must not be NULL", column)};
   if (batch.quantities.values[row] <= 0)
     return Fault{row, ERRCODE_CHECK_VIOLATION,
                  psprintf("quantity must be positive: %d", batch.quantities.values[row])};
   const Datum price = batch.prices.values[row];
-<<<<<<< HEAD
-  const AmountCheck check = check_amount(price, most_price);
-=======
   // A column of the owner's making rounds for itself, and what it cannot hold shows when it is
   // inserted.
   if (store.price_typmod != price_typmod) {
@@ -98,7 +91,6 @@ std::optional<Fault> row_fault(const Store& store, const Batch& batch, uint32 ro
     return std::nullopt;
   }
   const AmountCheck check = check_amount(price, price_typmod);
->>>>>>> main
   switch (check.fault) {
     case AmountFault::none:
       *stored_price = check.amount.stored;
@@ -140,11 +132,7 @@ std::span<uint32> find_faults(const Store& store, const Batch& batch, const Chun
   std::size_t count = 0;
   for (uint32 row = chunk.first; row < chunk.end; ++row) {
     if ((row & 0xFFFF) == 0) CHECK_FOR_INTERRUPTS();
-<<<<<<< HEAD
-    const auto fault = row_fault(batch, row, &stored_prices[row - chunk.first]);
-=======
     const auto fault = row_fault(store, batch, row, &stored_prices[row - chunk.first]);
->>>>>>> main
     if (fault)
       faults.add(*fault);
     else
@@ -304,11 +292,6 @@ void require_insert(const Store& store) {
   const Oid items = store.table(Table::order_items);
   const std::array columns{get_attnum(items, "order_id"), get_attnum(items, "product_id"),
                            get_attnum(items, "quantity"), get_attnum(items, "price")};
-<<<<<<< HEAD
-  if (!pg::may_use_schema(store.schema, GetUserId()))
-    aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, "order_store");
-=======
->>>>>>> main
   if (!pg::caller_may({items, ACL_INSERT, {}, columns}))
     aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "order_items");
 }

@@ -104,20 +104,15 @@ void insert_item_batch(Relation table, Facts& facts, const NewOrder& order, int6
 
 void insert_items(Relation table, Facts& facts, const NewOrder& order, int64 order_id) {
   const std::size_t total = order.product_ids.size();
-<<<<<<< HEAD
-  if (total <= item_batch_size) return insert_item_batch(table, facts, order, order_id, 0, total);
-=======
   const std::size_t batch_size = items_at_once(facts);
   if (total <= batch_size) return insert_item_batch(table, facts, order, order_id, 0, total);
->>>>>>> main
   // What a batch allocates goes with it, or a million items would pile up.
   const MemoryContext batch =
       AllocSetContextCreate(CurrentMemoryContext, "order_proc item batch", ALLOCSET_DEFAULT_SIZES);
   const MemoryContext saved = MemoryContextSwitchTo(batch);
-  for (std::size_t first = 0; first < total; first += item_batch_size) {
+  for (std::size_t first = 0; first < total; first += batch_size) {
     CHECK_FOR_INTERRUPTS();
-    insert_item_batch(table, facts, order, order_id, first,
-                      std::min(item_batch_size, total - first));
+    insert_item_batch(table, facts, order, order_id, first, std::min(batch_size, total - first));
     MemoryContextReset(batch);
   }
   MemoryContextSwitchTo(saved);

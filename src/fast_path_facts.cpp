@@ -146,15 +146,8 @@ const char* create_rights_obstacle(const Store& store, const Facts& facts) {
 
 const char* items_rights_obstacle(const Store& store, const Facts& facts) {
   if (const char* reason = row_security_obstacle(store, {Table::order_items})) return reason;
-<<<<<<< HEAD
-  const auto& i = facts.items.columns;
-  const std::array given{i[i_order_id], i[i_product_id], i[i_quantity], i[i_price]};
-  const bool may_insert = pg::may_use_schema(store.schema, GetUserId()) &&
-                          may(store, Table::order_items, facts.items, ACL_INSERT, given);
-=======
   const bool may_insert =
       may(store, Table::order_items, facts.items, ACL_INSERT, facts.items.given);
->>>>>>> main
   return may_insert ? nullptr : "the caller lacks a privilege";
 }
 

@@ -1,21 +1,11 @@
 #include "fast_path_insert.hpp"
 
-<<<<<<< HEAD
-=======
 #include "pg/compat.hpp"
 
->>>>>>> main
 namespace order_proc {
 
 namespace {
 
-<<<<<<< HEAD
-/// The row breaks a CHECK or NOT NULL: the executor's own words for it.
-[[noreturn]] void raise_violation(Relation table, TupleTableSlot* slot) {
-  EState* const estate = CreateExecutorState();
-  ResultRelInfo* const target = makeNode(ResultRelInfo);
-  InitResultRelInfo(target, table, 0, nullptr, 0);
-=======
 /// The row breaks a CHECK or NOT NULL: the executor's own words for it, with the columns in the
 /// DETAIL that the caller gave or may read.
 [[noreturn]] void raise_violation(Relation table, const TableFacts& facts, TupleTableSlot* slot) {
@@ -24,7 +14,6 @@ namespace {
                        pg::range_table({RelationGetRelid(table), ACL_INSERT, {}, facts.given}));
   ResultRelInfo* const target = makeNode(ResultRelInfo);
   InitResultRelInfo(target, table, 1, nullptr, 0);
->>>>>>> main
   ExecConstraints(target, slot, estate);
   elog(ERROR, "constraints of \"%s\" hold for the executor only", RelationGetRelationName(table));
 }
@@ -41,11 +30,7 @@ void check_row(Relation table, const TableFacts& facts, ExprContext* evaluation,
   }
   for (int i = 0; facts.checks_nulls && i < facts.descriptor->natts; ++i)
     holds = holds && !(slot->tts_isnull[i] && TupleDescAttr(facts.descriptor, i)->attnotnull);
-<<<<<<< HEAD
-  if (!holds) raise_violation(table, slot);
-=======
   if (!holds) raise_violation(table, facts, slot);
->>>>>>> main
 }
 
 namespace {

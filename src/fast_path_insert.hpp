@@ -26,15 +26,12 @@ void check_row(Relation table, const TableFacts& facts, ExprContext* evaluation,
 void insert_index_entries(Relation table, const TableFacts& facts, ExprContext* evaluation,
                           std::span<TupleTableSlot*> slots, Oid except = InvalidOid);
 
-<<<<<<< HEAD
-=======
 /// How many items go in together: one where the order in which constraints of the user's are
 /// checked shows.
 inline std::size_t items_at_once(const Facts& facts) {
   return facts.items.row_by_row ? 1 : item_batch_size;
 }
 
->>>>>>> main
 /// The slot for row `i` of a batch of items, below item_batch_size.
 TupleTableSlot* item_slot(Facts& facts, std::size_t i);
 
