@@ -36,6 +36,9 @@ void write_key(const Store& store, const IdempotencyKey& key, int64 order_id);
 
 uint64 lock_value(const IdempotencyKey& key);
 
+/// SHA-256, as a bytea.
+Datum sha256_of(const void* bytes, std::size_t size);
+
 void wait_for(TransactionId busy);
 
 /// The order made under the key, or the one that `create` makes now. A lock of ours covers look and
@@ -46,6 +49,7 @@ int64 create_once(const Store& store, const IdempotencyKey& key, F&& create) {
   for (;;) {
     const KeyLook look = pg::with_lock(pg::LockKind::idempotency_key, lock_value(key), [&] {
       KeyLook result = look_for(store, key);
+      require_same_request(key, result);
       if (!result.found) {
         result.order_id = create();
         write_key(store, key, result.order_id);

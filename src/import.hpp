@@ -1,11 +1,11 @@
 // Streaming imports: COPY (or INSERT) into the views order_import and order_import_lines.
 //
-// Flow: each line is parsed as it comes (import_read.cpp); good ones go into PostgreSQL's own tuplesort by
-// order, bad ones into another by line number (import_rejects.cpp). At the end of the statement the sorted
-// lines are put together to orders and written (import_load.cpp).
+// Flow: each line is parsed as it comes (import_read.cpp); good ones go into PostgreSQL's own
+// tuplesort by order, bad ones into another by line number (import_rejects.cpp). At the end of the
+// statement the sorted lines are put together to orders and written (import_load.cpp).
 //
-// Memory: a context under the (sub)transaction's; when that ends early, the reset callback takes the import
-// off the stack, and the resource owner closes what the sorts have on disk.
+// Memory: a context under the (sub)transaction's; when that ends early, the reset callback takes
+// the import off the stack, and the resource owner closes what the sorts have on disk.
 #pragma once
 
 #include "pg/args.hpp"
@@ -28,18 +28,19 @@ void define_import_settings();
 
 struct ImportCounts {
   int64 import_id;
-  int64 lines;     ///< read
-  int64 rejected;  ///< lines left out
-  int64 orders;    ///< made
-  int64 items;     ///< made
-  int64 known;     ///< orders that were there already, with the same lines
-  int64 customers; ///< made
+  int64 lines;      ///< read
+  int64 rejected;   ///< lines left out
+  int64 orders;     ///< made
+  int64 items;      ///< made
+  int64 known;      ///< orders that were there already, with the same lines
+  int64 customers;  ///< made
 };
 
 /// Lines of an unknown customer wait here until a block of them is looked up at once.
 struct PendingLines;
 
-/// An import in progress. They nest: a function in the SELECT list of INSERT .. SELECT may import, too.
+/// An import in progress. They nest: a function in the SELECT list of INSERT .. SELECT may import,
+/// too.
 struct Import {
   Import* outer;
   MemoryContext memory;
@@ -51,9 +52,11 @@ struct Import {
 
   Tuplesortstate* lines;
   TupleTableSlot* line_slot;
+  TupleTableSlot* spill_slot;  ///< for lines that an order keeps on disk
   Tuplesortstate* rejects;
   TupleTableSlot* reject_slot;
-  HeapTuple no_columns;  ///< what the row trigger answers COPY with: returning the row would leak it
+  HeapTuple
+      no_columns;  ///< what the row trigger answers COPY with: returning the row would leak it
 
   text** statuses;
   int status_count;
@@ -88,7 +91,8 @@ struct Reject {
 };
 
 /// Takes the seven columns of a line.
-void read_line(Import& import, std::span<const pg::Text> columns, int64 number, std::string_view raw);
+void read_line(Import& import, std::span<const pg::Text> columns, int64 number,
+               std::string_view raw);
 
 /// Looks up the customers that lines still wait for.
 void finish_reading(Import& import);

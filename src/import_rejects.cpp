@@ -1,5 +1,5 @@
-// Lines that are left out: sorted by line number as they come from both phases, written as the owner of
-// order_store.import_rejects when the statement ends.
+// Lines that are left out: sorted by line number as they come from both phases, written as the
+// owner of order_store.import_rejects when the statement ends.
 #include "import.hpp"
 #include "pg/error.hpp"
 #include "pg/spi.hpp"
@@ -9,8 +9,8 @@ namespace order_proc {
 
 namespace {
 
-constexpr int sort_memory = 4096;             ///< kB
-constexpr std::size_t longest_raw = 65536;    ///< bytes of a line that are kept
+constexpr int sort_memory = 4096;           ///< kB
+constexpr std::size_t longest_raw = 65536;  ///< bytes of a line that are kept
 constexpr std::size_t rejects_per_insert = 1000;
 
 pg::Statement insert_rejects{
@@ -18,7 +18,12 @@ pg::Statement insert_rejects{
     "imported_by) SELECT $1, u.line_number, u.raw_line, u.sqlstate, u.message, $6 "
     "FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), "
     "pg_catalog.unnest($5)) AS u(line_number, raw_line, sqlstate, message)",
-    INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID};
+    INT8OID,
+    INT8ARRAYOID,
+    TEXTARRAYOID,
+    TEXTARRAYOID,
+    TEXTARRAYOID,
+    TEXTOID};
 
 Datum text_datum(std::string_view value) {
   return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
@@ -81,9 +86,10 @@ void reject_line(Import& import, const Reject& reject) {
   const std::string_view raw = reject.raw.substr(
       0, reject.raw.size() <= longest_raw
              ? reject.raw.size()
-             : static_cast<std::size_t>(pg_mbcliplen(
-                   reject.raw.data(), static_cast<int>(std::min<std::size_t>(reject.raw.size(), INT_MAX)),
-                   static_cast<int>(longest_raw))));
+             : static_cast<std::size_t>(
+                   pg_mbcliplen(reject.raw.data(),
+                                static_cast<int>(std::min<std::size_t>(reject.raw.size(), INT_MAX)),
+                                static_cast<int>(longest_raw))));
   TupleTableSlot* const slot = import.reject_slot;
   ExecClearTuple(slot);
   slot->tts_values[0] = Int64GetDatum(reject.line);
@@ -97,11 +103,12 @@ void reject_line(Import& import, const Reject& reject) {
 
 void write_rejects(Import& import) {
   tuplesort_performsort(import.rejects);
-  const MemoryContext memory = AllocSetContextCreate(import.memory, "order_proc reject batch",
-                                                     ALLOCSET_DEFAULT_SIZES);
+  const MemoryContext memory =
+      AllocSetContextCreate(import.memory, "order_proc reject batch", ALLOCSET_DEFAULT_SIZES);
   const Datum by = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
   const MemoryContext saved = MemoryContextSwitchTo(memory);
-  auto* const batch = static_cast<RejectBatch*>(MemoryContextAllocZero(import.memory, sizeof(RejectBatch)));
+  auto* const batch =
+      static_cast<RejectBatch*>(MemoryContextAllocZero(import.memory, sizeof(RejectBatch)));
   Size bytes = 0;
   while (tuplesort_gettupleslot(import.rejects, true, false, import.reject_slot, nullptr)) {
     CHECK_FOR_INTERRUPTS();

@@ -7,9 +7,13 @@ namespace order_proc::core {
 
 namespace {
 
-constexpr bool is_blank(char c) noexcept { return c == ' ' || (c >= '\t' && c <= '\r'); }
+constexpr bool is_blank(char c) noexcept {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
-constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+constexpr bool is_digit(char c) noexcept {
+  return c >= '0' && c <= '9';
+}
 
 std::string_view trim(std::string_view text) noexcept {
   while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
@@ -101,7 +105,8 @@ ParsedNumber parse_hundredths(std::string_view text) noexcept {
     return {NumberFault::out_of_range, negative ? -1 : 1};
   Decimal decimal{};
   if (!read_decimal(text, decimal)) return {NumberFault::malformed, 0};
-  // Digit i stands for 10^(power - i); hundredths take those down to 10^-2, and one more decides the rounding.
+  // Digit i stands for 10^(power - i); hundredths take those down to 10^-2, and one more decides
+  // the rounding.
   const auto whole = static_cast<std::int64_t>(decimal.whole.size());
   const auto digits = whole + static_cast<std::int64_t>(decimal.fraction.size());
   const std::int64_t taken = whole + decimal.exponent + 2;

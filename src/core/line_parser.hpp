@@ -1,5 +1,5 @@
-// Lines of an import: splitting CSV, reading numbers. Never allocates, never throws; every byte sequence has
-// a defined answer.
+// Lines of an import: splitting CSV, reading numbers. Never allocates, never throws; every byte
+// sequence has a defined answer.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +19,8 @@ struct ParsedNumber {
 /// A decimal integer, blanks around it allowed; out_of_range beyond `least`..`most`.
 ParsedNumber parse_integer(std::string_view text, std::int64_t least, std::int64_t most) noexcept;
 
-/// A decimal number, with or without exponent, as hundredths, rounded half away from zero like numeric;
-/// out_of_range from 10^16 on, not_a_number for NaN.
+/// A decimal number, with or without exponent, as hundredths, rounded half away from zero like
+/// numeric; out_of_range from 10^16 on, not_a_number for NaN.
 ParsedNumber parse_hundredths(std::string_view text) noexcept;
 
 struct Field {
@@ -35,8 +35,9 @@ struct SplitResult {
   std::size_t count;
 };
 
-/// Splits a line of CSV (comma, double quotes, doubled inside) into `fields`. Quoted fields with doubled quotes
-/// are unescaped into `scratch`, which has room for the line; other fields point into the line.
+/// Splits a line of CSV (comma, double quotes, doubled inside) into `fields`. Quoted fields with
+/// doubled quotes are unescaped into `scratch`, which has room for the line; other fields point
+/// into the line.
 SplitResult split_csv(std::string_view line, std::span<Field> fields, char* scratch) noexcept;
 
 }  // namespace order_proc::core

@@ -1,5 +1,5 @@
-// Where a running COPY is: its line number and the line as it came, found through the error context that COPY
-// keeps for its own messages.
+// Where a running COPY is: its line number and the line as it came, found through the error context
+// that COPY keeps for its own messages.
 #pragma once
 
 #include "pg/postgres.hpp"

@@ -10,8 +10,8 @@ struct ParsedTimestamp {
   TimestampTz value;
 };
 
-/// What timestamptz reads, by the session's TimeZone and DateStyle; 22007 for no timestamp, 22008 for one
-/// out of range.
+/// What timestamptz reads, by the session's TimeZone and DateStyle; 22007 for no timestamp, 22008
+/// for one out of range.
 ParsedTimestamp parse_timestamp(std::string_view text);
 
 }  // namespace order_proc::pg
