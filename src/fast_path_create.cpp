@@ -48,38 +48,22 @@ pg::Text slot_text(TupleTableSlot* slot, AttrNumber column) {
   return null ? pg::Text{} : pg::Text{DatumGetTextPP(value)};
 }
 
-/// Name and email as they are now, into the order's row.
-void set_customer(TupleTableSlot* row, const TableFacts& orders, TupleTableSlot* customer,
-                  const TableFacts& customers) {
-  const pg::Text name = customers.columns[c_name] != InvalidAttrNumber
-                            ? slot_text(customer, customers.columns[c_name])
-                            : full_name(slot_text(customer, customers.columns[c_first_name]),
-                                        slot_text(customer, customers.columns[c_last_name]));
-  const pg::Text email = slot_text(customer, customers.columns[c_email]);
-  set_column(row, orders.columns[o_customer_name], name.datum(), !name);
-  set_column(row, orders.columns[o_customer_email], email.datum(), !email);
-}
-
-void insert_order(Relation table, Facts& facts, const NewOrder& order, int64 id,
-                  TupleTableSlot* customer) {
-  TupleTableSlot* const row = facts.order_slot;
-  const auto& columns = facts.orders.columns;
-  const Datum now = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-  begin_row(row, table);
-  set_column(row, columns[o_id], Int64GetDatum(id));
-  set_column(row, columns[o_customer_id], Int64GetDatum(order.customer_id));
-  set_column(row, columns[o_status], PointerGetDatum(order.status));
-  set_column(row, columns[o_total_amount], order.total_amount);
-  if (columns[o_notes] != InvalidAttrNumber)
-    set_column(row, columns[o_notes], order.notes.datum(), !order.notes);
-  set_customer(row, facts.orders, customer, facts.customers);
-  set_column(row, columns[o_created_at], now);
-  set_column(row, columns[o_updated_at], now);
-  ExecStoreVirtualTuple(row);
-  check_row(table, facts.orders, facts.evaluation, row);
-  table_tuple_insert(table, row, GetCurrentCommandId(true), 0, nullptr);
-  insert_index_entries(table, facts.orders, facts.evaluation, {&facts.order_slot, 1});
-  ExecClearTuple(row);
+/// The order's row, with the customer's name and email as they are now.
+OrderValues order_values(const Facts& facts, const NewOrder& order, int64 id,
+                         TupleTableSlot* customer) {
+  const auto& columns = facts.customers.columns;
+  const pg::Text name = columns[c_name] != InvalidAttrNumber
+                            ? slot_text(customer, columns[c_name])
+                            : full_name(slot_text(customer, columns[c_first_name]),
+                                        slot_text(customer, columns[c_last_name]));
+  return {id,
+          order.customer_id,
+          order.status,
+          order.total_amount,
+          order.notes,
+          name,
+          slot_text(customer, columns[c_email]),
+          std::nullopt};
 }
 
 void insert_item_batch(Relation table, Facts& facts, const NewOrder& order, int64 order_id,
@@ -134,7 +118,7 @@ std::optional<int64> create_order_fast(const Store& store, const NewOrder& order
     id = next_order_id(store, order.customer_id);
     const Relation orders = table_open(store.table(Table::orders), NoLock);
     const Relation items = table_open(store.table(Table::order_items), NoLock);
-    insert_order(orders, facts, order, *id, customer);
+    insert_order_row(orders, facts, order_values(facts, order, *id, customer));
     insert_items(items, facts, order, *id);
     table_close(items, NoLock);
     table_close(orders, NoLock);

@@ -78,6 +78,28 @@ void begin_row(TupleTableSlot* slot, Relation table) {
   slot->tts_tableOid = RelationGetRelid(table);
 }
 
+void insert_order_row(Relation table, Facts& facts, const OrderValues& order) {
+  TupleTableSlot* const row = facts.order_slot;
+  const auto& columns = facts.orders.columns;
+  const TimestampTz now = GetCurrentTransactionStartTimestamp();
+  begin_row(row, table);
+  set_column(row, columns[o_id], Int64GetDatum(order.id));
+  set_column(row, columns[o_customer_id], Int64GetDatum(order.customer_id));
+  set_column(row, columns[o_status], PointerGetDatum(order.status));
+  set_column(row, columns[o_total_amount], order.total_amount);
+  if (columns[o_notes] != InvalidAttrNumber)
+    set_column(row, columns[o_notes], order.notes.datum(), !order.notes);
+  set_column(row, columns[o_customer_name], order.customer_name.datum(), !order.customer_name);
+  set_column(row, columns[o_customer_email], order.customer_email.datum(), !order.customer_email);
+  set_column(row, columns[o_created_at], TimestampTzGetDatum(order.created_at.value_or(now)));
+  set_column(row, columns[o_updated_at], TimestampTzGetDatum(now));
+  ExecStoreVirtualTuple(row);
+  check_row(table, facts.orders, facts.evaluation, row);
+  table_tuple_insert(table, row, GetCurrentCommandId(true), 0, nullptr);
+  insert_index_entries(table, facts.orders, facts.evaluation, {&facts.order_slot, 1});
+  ExecClearTuple(row);
+}
+
 TupleTableSlot* item_slot(Facts& facts, std::size_t i) {
   if (facts.item_slot_count <= static_cast<int>(i)) {
     const MemoryContext saved = MemoryContextSwitchTo(facts.memory);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fast_path_facts.hpp"
+#include "pg/args.hpp"
 
 namespace order_proc {
 
@@ -25,6 +26,21 @@ void check_row(Relation table, const TableFacts& facts, ExprContext* evaluation,
 /// pages stay warm. `except`: an index that the caller feeds himself.
 void insert_index_entries(Relation table, const TableFacts& facts, ExprContext* evaluation,
                           std::span<TupleTableSlot*> slots, Oid except = InvalidOid);
+
+/// A row of orders in the making.
+struct OrderValues {
+  int64 id;
+  int64 customer_id;
+  text* status;
+  Datum total_amount;  ///< numeric, as stored
+  pg::Text notes;
+  pg::Text customer_name;
+  pg::Text customer_email;
+  std::optional<TimestampTz> created_at;  ///< the default otherwise
+};
+
+/// One row of orders with its index entries.
+void insert_order_row(Relation table, Facts& facts, const OrderValues& order);
 
 /// How many items go in together: one where the order in which constraints of the user's are
 /// checked shows.

@@ -60,15 +60,26 @@ bool same_request(Relation keys, TupleTableSlot* slot, Datum request_hash) {
   return !null && same_bytes(hash, request_hash);
 }
 
-[[noreturn]] void key_reused(const IdempotencyKey& key, int64 order_id) {
-  ereport(ERROR, errcode(pg::idempotency_key_reused),
-          errmsg("idempotency key \"%s\" was used for another request", pg::shown(key.key.view())),
+}  // namespace
+
+const char* key_reused_message(const IdempotencyKey& key) {
+  return psprintf("idempotency key \"%s\" was used for another request", pg::shown(key.key.view()));
+}
+
+void require_same_request(const IdempotencyKey& key, const KeyLook& look) {
+  if (!look.found || TransactionIdIsValid(look.busy) || look.same_request) return;
+  ereport(ERROR, errcode(pg::idempotency_key_reused), errmsg("%s", key_reused_message(key)),
           errdetail("Customer " INT64_FORMAT " made order " INT64_FORMAT " under it.",
-                    key.customer_id, order_id),
+                    key.customer_id, look.order_id),
           errhint("Use a new key for a new request, and the same arguments when you try again."));
 }
 
-}  // namespace
+Datum sha256_of(const void* bytes, std::size_t size) {
+  auto* const value = static_cast<bytea*>(palloc(VARHDRSZ + size));
+  SET_VARSIZE(value, VARHDRSZ + size);
+  std::copy_n(static_cast<const char*>(bytes), size, VARDATA(value));
+  return DirectFunctionCall1(sha256_bytea, PointerGetDatum(value));
+}
 
 KeyLook look_for(const Store& store, const IdempotencyKey& key) {
   const Relation keys = table_open(store.table(Table::idempotency_keys), RowExclusiveLock);
@@ -87,9 +98,10 @@ KeyLook look_for(const Store& store, const IdempotencyKey& key) {
     bool null;
     look = {
         true, TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax,
-        DatumGetInt64(slot_getattr(slot, get_attnum(RelationGetRelid(keys), "order_id"), &null))};
-    if (!TransactionIdIsValid(look.busy) && !same_request(keys, slot, key.request_hash))
-      key_reused(key, look.order_id);
+        DatumGetInt64(slot_getattr(slot, get_attnum(RelationGetRelid(keys), "order_id"), &null)),
+        false};
+    look.same_request =
+        !TransactionIdIsValid(look.busy) && same_request(keys, slot, key.request_hash);
   }
   ExecDropSingleTupleTableSlot(slot);
   index_endscan(scan);

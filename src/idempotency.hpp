@@ -19,15 +19,25 @@ struct KeyLook {
   TransactionId busy =
       InvalidTransactionId;  ///< a transaction that has yet to decide about the row
   int64 order_id = 0;
+  bool same_request = false;  ///< when nobody is busy with it
 };
 
-/// Looks with a dirty snapshot. Raises OP302 when the key stands for another request for good.
+/// Looks with a dirty snapshot.
 KeyLook look_for(const Store& store, const IdempotencyKey& key);
+
+/// The message of OP302.
+const char* key_reused_message(const IdempotencyKey& key);
+
+/// OP302 when the key stands for another request for good.
+void require_same_request(const IdempotencyKey& key, const KeyLook& look);
 
 /// Writes the key as the owner of the table.
 void write_key(const Store& store, const IdempotencyKey& key, int64 order_id);
 
 uint64 lock_value(const IdempotencyKey& key);
+
+/// SHA-256, as a bytea.
+Datum sha256_of(const void* bytes, std::size_t size);
 
 void wait_for(TransactionId busy);
 
@@ -39,6 +49,7 @@ int64 create_once(const Store& store, const IdempotencyKey& key, F&& create) {
   for (;;) {
     const KeyLook look = pg::with_lock(pg::LockKind::idempotency_key, lock_value(key), [&] {
       KeyLook result = look_for(store, key);
+      require_same_request(key, result);
       if (!result.found) {
         result.order_id = create();
         write_key(store, key, result.order_id);

@@ -1,6 +1,7 @@
 // The module: its magic, its settings, its callbacks. No logic, and nothing that can raise:
 // pg_upgrade loads the library into servers where nothing else of the extension exists.
 #include "fast_path.hpp"
+#include "import.hpp"
 #include "statuses.hpp"
 #include "store.hpp"
 
@@ -15,6 +16,7 @@ PGDLLEXPORT void _PG_init() {
                            "Lets orders be made and read by direct table access.",
                            "The results are the same; off sends everything through the executor.",
                            &fast_path_enabled, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  define_import_settings();
   MarkGUCPrefixReserved("order_proc");
   watch_store();
   watch_statuses();

@@ -4,6 +4,7 @@
 #include "fast_path.hpp"
 #include "idempotency.hpp"
 #include "names.hpp"
+#include "order_writer.hpp"
 #include "pg/args.hpp"
 #include "pg/compat.hpp"
 #include "pg/error.hpp"
@@ -168,17 +169,6 @@ pg::Statement customer_of_order{
     "SELECT {customer_names}, c.email FROM order_store.customers AS c WHERE c.id "
     "OPERATOR(pg_catalog.=) $1",
     INT8OID};
-pg::Statement insert_order{
-    "INSERT INTO order_store.orders (id, customer_id, status, total_amount, customer_name, "
-    "customer_email{notes_column}) "
-    "VALUES ($1, $2, $3, $4, $5, $6{notes_value})",
-    INT8OID,
-    INT8OID,
-    TEXTOID,
-    NUMERICOID,
-    TEXTOID,
-    TEXTOID,
-    TEXTOID};
 pg::Statement insert_items{
     "INSERT INTO order_store.order_items (order_id, product_id, quantity, price) "
     "SELECT $1, u.product_id, u.quantity, u.price FROM ROWS FROM ("
@@ -193,10 +183,6 @@ pg::Text result_text(int column) {
   return value.null ? pg::Text{} : pg::Text{DatumGetTextPCopy(value.datum)};
 }
 
-pg::Value value_of(pg::Text text) {
-  return {text.datum(), !text};
-}
-
 /// What a careful client would send: the customer's name and email, the order, its items.
 int64 create_order_by_executor(const Store& store, const NewOrder& order, const pg::Args& args) {
   const int64 id = next_order_id(store, order.customer_id);
@@ -208,10 +194,8 @@ int64 create_order_by_executor(const Store& store, const NewOrder& order, const 
                                              {pg::Value(Int64GetDatum(order.customer_id))}) > 0;
     const pg::Text name = known ? full_name(result_text(0), result_text(1)) : pg::Text{};
     const pg::Text email = known ? result_text(2) : pg::Text{};
-    insert_order.run(store.layout.index,
-                     {pg::Value(Int64GetDatum(id)), pg::Value(Int64GetDatum(order.customer_id)),
-                      pg::Value(PointerGetDatum(order.status)), pg::Value(order.total_amount),
-                      value_of(name), value_of(email), value_of(order.notes)});
+    insert_order_by_executor(store, {id, order.customer_id, order.status, order.total_amount,
+                                     order.notes, name, email, std::nullopt});
     insert_items.run(store.layout.index,
                      {pg::Value(Int64GetDatum(id)), pg::Value(args.datum(3, "product_ids")),
                       pg::Value(args.datum(4, "quantities")), pg::Value(prices)});

@@ -124,6 +124,14 @@ pg::Text status_for_new_order(const Store& store, pg::Text given) {
   return {DatumGetTextPCopy(PointerGetDatum(list.initial))};
 }
 
+std::span<text*> copy_statuses(const Store& store) {
+  refresh(store);
+  auto** const copies = static_cast<text**>(palloc(sizeof(text*) * (list.count + 1)));
+  for (uint64 i = 0; i < list.count; ++i)
+    copies[i] = DatumGetTextPCopy(PointerGetDatum(list.statuses[i]));
+  return {copies, list.count};
+}
+
 void watch_statuses() {
   CacheRegisterRelcacheCallback(statuses_invalidated, 0);
 }

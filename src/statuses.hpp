@@ -10,6 +10,9 @@ namespace order_proc {
 /// NULL. Raises 22023 for an unknown one.
 pg::Text status_for_new_order(const Store& store, pg::Text given);
 
+/// All statuses, copied into the present memory context.
+std::span<text*> copy_statuses(const Store& store);
+
 /// Callbacks; once, from _PG_init.
 void watch_statuses();
 

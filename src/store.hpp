@@ -23,8 +23,9 @@ enum class Table {
   status_transitions,
   order_status_history,
   idempotency_keys,
+  import_rejects,  ///< from layout 1.6 on
 };
-inline constexpr std::size_t table_count = 9;
+inline constexpr std::size_t table_count = 10;
 
 struct Store {
   Oid schema = InvalidOid;

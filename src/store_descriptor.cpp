@@ -22,13 +22,27 @@ struct Column {
   std::size_t until = core::layouts.size();
 };
 
-constexpr std::array<const char*, table_count> table_names{
-    "store",           "migrations",     "customers",          "orders",
-    "order_items",     "order_statuses", "status_transitions", "order_status_history",
-    "idempotency_keys"};
-
-constexpr std::array sequence_names{"migrations_id_seq", "customers_id_seq", "orders_id_seq",
-                                    "order_items_id_seq", "order_status_history_id_seq"};
+/// In the order of enum Table; a table or sequence is there from layout `since` on.
+struct Named {
+  const char* name;
+  std::size_t since = 0;
+};
+constexpr std::array<Named, table_count> table_names{{{"store"},
+                                                      {"migrations"},
+                                                      {"customers"},
+                                                      {"orders"},
+                                                      {"order_items"},
+                                                      {"order_statuses"},
+                                                      {"status_transitions"},
+                                                      {"order_status_history"},
+                                                      {"idempotency_keys"},
+                                                      {"import_rejects", 6}}};
+constexpr std::array<Named, 6> sequence_names{{{"migrations_id_seq"},
+                                               {"customers_id_seq"},
+                                               {"orders_id_seq"},
+                                               {"order_items_id_seq"},
+                                               {"order_status_history_id_seq"},
+                                               {"import_id_seq", 6}}};
 
 constexpr std::array columns{
     Column{Table::store, "layout", TEXTOID},
@@ -74,6 +88,12 @@ constexpr std::array columns{
     Column{Table::idempotency_keys, "order_id", INT8OID},
     Column{Table::idempotency_keys, "request_hash", BYTEAOID},
     Column{Table::idempotency_keys, "created_at", TIMESTAMPTZOID},
+    Column{Table::import_rejects, "import_id", INT8OID, 6},
+    Column{Table::import_rejects, "line_number", INT8OID, 6},
+    Column{Table::import_rejects, "raw_line", TEXTOID, 6},
+    Column{Table::import_rejects, "sqlstate", TEXTOID, 6},
+    Column{Table::import_rejects, "message", TEXTOID, 6},
+    Column{Table::import_rejects, "imported_by", TEXTOID, 6},
 };
 
 struct Descriptor {
@@ -99,6 +119,16 @@ constexpr const char* migrate_hint = "SELECT order_proc.migrate_store();";
           errhint("SELECT order_proc.create_store();"));
 }
 
+bool is_table(Oid relation) {
+  const char kind = OidIsValid(relation) ? get_rel_relkind(relation) : '\0';
+  return kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE;
+}
+
+[[noreturn]] void not_a_table(const char* name) {
+  mismatch(psprintf("order_store.%s is not a table of the store", name),
+           "Bring the table back under its name, or restore it from a backup.");
+}
+
 /// A dropped and remade store must be found under its new oids, so names are looked up anew each
 /// time.
 void find_tables(Store& store) {
@@ -106,16 +136,11 @@ void find_tables(Store& store) {
   if (!OidIsValid(store.schema)) no_store();
   bool any = false;
   for (std::size_t i = 0; i < table_count; ++i) {
-    store.tables[i] = get_relname_relid(table_names[i], store.schema);
+    store.tables[i] = get_relname_relid(table_names[i].name, store.schema);
     any |= OidIsValid(store.tables[i]);
   }
   if (!any) no_store();
-  for (std::size_t i = 0; i < table_count; ++i) {
-    const char kind = OidIsValid(store.tables[i]) ? get_rel_relkind(store.tables[i]) : '\0';
-    if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
-      mismatch(psprintf("order_store.%s is not a table of the store", table_names[i]),
-               "Bring the table back under its name, or restore it from a backup.");
-  }
+  if (!is_table(store.table(Table::store))) not_a_table("store");
   store.orders_sequence = get_relname_relid("orders_id_seq", store.schema);
   store.customers_sequence = get_relname_relid("customers_id_seq", store.schema);
   store.owner = table_owner(store.table(Table::store));
@@ -160,12 +185,18 @@ void read_layout(Store& store) {
   table_close(table, AccessShareLock);
 }
 
+void check_tables(const Store& store) {
+  for (std::size_t i = 0; i < table_count; ++i)
+    if (store.layout.index >= table_names[i].since && !is_table(store.tables[i]))
+      not_a_table(table_names[i].name);
+}
+
 void check_columns(const Store& store) {
   for (const Column& column : columns) {
     if (store.layout.index < column.since || store.layout.index >= column.until) continue;
     const Oid table = store.table(column.table);
     const AttrNumber number = get_attnum(table, column.name);
-    const char* const table_name = table_names[static_cast<std::size_t>(column.table)];
+    const char* const table_name = table_names[static_cast<std::size_t>(column.table)].name;
     if (number == InvalidAttrNumber)
       mismatch(psprintf("column \"%s\" of order_store.%s is missing", column.name, table_name),
                psprintf("ALTER TABLE order_store.%s ADD COLUMN %s %s;", table_name, column.name,
@@ -177,7 +208,8 @@ void check_columns(const Store& store) {
                psprintf("ALTER TABLE order_store.%s ALTER COLUMN %s TYPE %s;", table_name,
                         column.name, format_type_be(column.type)));
   }
-  for (const char* name : sequence_names) {
+  for (const auto& [name, since] : sequence_names) {
+    if (store.layout.index < since) continue;
     const Oid sequence = get_relname_relid(name, store.schema);
     if (!OidIsValid(sequence) || get_rel_relkind(sequence) != RELKIND_SEQUENCE)
       mismatch(psprintf("sequence order_store.%s is missing", name),
@@ -219,7 +251,7 @@ std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& 
     }
     table_close(table, AccessShareLock);
     if (!found)
-      return std::pair{table_names[static_cast<std::size_t>(trigger.table)], trigger.function};
+      return std::pair{table_names[static_cast<std::size_t>(trigger.table)].name, trigger.function};
   }
   return std::nullopt;
 }
@@ -277,6 +309,7 @@ const Store& open_store_at_any_layout() {
     const uint64 generation = descriptor.generation;
     find_tables(descriptor.store);
     read_layout(descriptor.store);
+    check_tables(descriptor.store);
     check_columns(descriptor.store);
     descriptor.store.price_typmod = typmod_of(descriptor.store.table(Table::order_items), "price");
     descriptor.store.total_typmod =
@@ -357,9 +390,9 @@ bool store_schema_exists() {
 }
 
 bool store_made_in_this_transaction() {
-  const HeapTuple row = SearchSysCache1(
-      RELOID,
-      ObjectIdGetDatum(get_relname_relid(table_names[0], get_namespace_oid(schema_name, true))));
+  const HeapTuple row =
+      SearchSysCache1(RELOID, ObjectIdGetDatum(get_relname_relid(
+                                  table_names[0].name, get_namespace_oid(schema_name, true))));
   if (!HeapTupleIsValid(row)) return false;
   const bool made = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row->t_data));
   ReleaseSysCache(row);
@@ -367,7 +400,7 @@ bool store_made_in_this_transaction() {
 }
 
 bool store_present() {
-  return OidIsValid(get_relname_relid(table_names[0], get_namespace_oid(schema_name, true)));
+  return OidIsValid(get_relname_relid(table_names[0].name, get_namespace_oid(schema_name, true)));
 }
 
 uint64 store_generation() {
@@ -375,7 +408,7 @@ uint64 store_generation() {
 }
 
 void invalidate_store() {
-  const Oid table = get_relname_relid(table_names[0], get_namespace_oid(schema_name, true));
+  const Oid table = get_relname_relid(table_names[0].name, get_namespace_oid(schema_name, true));
   if (OidIsValid(table)) CacheInvalidateRelcacheByRelid(table);
   mark_stale();
 }
@@ -397,15 +430,16 @@ void require_store_owner(const Store& store, const char* action) {
 }
 
 void require_one_owner(const Store& store) {
+  const char* const owner_name = quote_identifier(GetUserNameFromId(store.owner, false));
   for (std::size_t i = 0; i < table_count; ++i) {
-    const Oid owner = table_owner(store.tables[i]);
-    if (owner != store.owner)
-      ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-              errmsg("order_store.%s belongs to %s, the store to %s", table_names[i],
-                     quote_identifier(GetUserNameFromId(owner, false)),
-                     quote_identifier(GetUserNameFromId(store.owner, false))),
-              errhint("ALTER TABLE order_store.%s OWNER TO %s;", table_names[i],
-                      quote_identifier(GetUserNameFromId(store.owner, false))));
+    const char* const name = table_names[i].name;
+    if (store.layout.index < table_names[i].since || table_owner(store.tables[i]) == store.owner)
+      continue;
+    ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+            errmsg("order_store.%s belongs to %s, the store to %s", name,
+                   quote_identifier(GetUserNameFromId(table_owner(store.tables[i]), false)),
+                   owner_name),
+            errhint("ALTER TABLE order_store.%s OWNER TO %s;", name, owner_name));
   }
 }
 

@@ -16,19 +16,28 @@ inline LOCKTAG lock_tag(LockKind kind, uint64 key) {
   return tag;
 }
 
+inline void acquire_lock(LockKind kind, uint64 key) {
+  const LOCKTAG tag = lock_tag(kind, key);
+  (void)LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+inline void release_lock(LockKind kind, uint64 key) {
+  const LOCKTAG tag = lock_tag(kind, key);
+  (void)LockRelease(&tag, ExclusiveLock, false);
+}
+
 /// Runs `body` holding the lock exclusively; an ERROR in it releases the lock with the
 /// (sub)transaction.
 template <typename F>
 auto with_lock(LockKind kind, uint64 key, F&& body) {
   static_assert(Jumpable<std::remove_reference_t<F>> && Jumpable<std::invoke_result_t<F>>);
-  const LOCKTAG tag = lock_tag(kind, key);
-  (void)LockAcquire(&tag, ExclusiveLock, false, false);
+  acquire_lock(kind, key);
   if constexpr (std::is_void_v<std::invoke_result_t<F>>) {
     body();
-    (void)LockRelease(&tag, ExclusiveLock, false);
+    release_lock(kind, key);
   } else {
     const auto result = body();
-    (void)LockRelease(&tag, ExclusiveLock, false);
+    release_lock(kind, key);
     return result;
   }
 }

@@ -1,0 +1,356 @@
+// The SQL side of imports: the triggers of the views, the settings, last_import(). BEFORE STATEMENT
+// pushes an import, the row trigger feeds it, AFTER STATEMENT loads and pops it: so an INSERT
+// inside another's SELECT list has an import of its own.
+#include "import.hpp"
+
+#include "amounts.hpp"
+#include "core/line_parser.hpp"
+#include "fast_path_facts.hpp"
+#include "pg/compat.hpp"
+#include "pg/copy_position.hpp"
+#include "pg/error.hpp"
+#include "pg/record.hpp"
+#include "pg/user.hpp"
+#include "statuses.hpp"
+
+namespace order_proc {
+
+int import_on_error = import_skip_row;
+bool import_create_customers = false;
+
+namespace {
+
+constexpr std::array<config_enum_entry, 4> on_error_options{
+    {{"skip_row", import_skip_row, false},
+     {"skip_order", import_skip_order, false},
+     {"abort", import_abort, false},
+     {nullptr, 0, false}}};
+
+constexpr std::size_t column_count = 7;
+constexpr std::array<std::string_view, column_count> header{
+    "order_ref", "customer_id", "product_id", "quantity", "price", "created_at", "status"};
+
+Import* current = nullptr;  ///< the innermost one
+
+/// What last_import() tells; of a transaction that is still open, or that committed.
+struct LastImport {
+  ImportCounts counts;
+  TimestampTz start;
+  TimestampTz end;
+  SubTransactionId subtransaction;  ///< invalid once it committed
+};
+LastImport last_import;
+LastImport committed_import;
+
+void forget_import(void* import) {
+  current = static_cast<Import*>(import)->outer;
+}
+
+/// An import that is undone never was.
+void end_of_subtransaction(SubXactEvent event, SubTransactionId ended, SubTransactionId parent,
+                           void*) {
+  if (last_import.subtransaction != ended) return;
+  if (event == SUBXACT_EVENT_ABORT_SUB) last_import = committed_import;
+  if (event == SUBXACT_EVENT_COMMIT_SUB) last_import.subtransaction = parent;
+}
+
+void end_of_transaction(XactEvent event, void*) {
+  if (last_import.subtransaction == InvalidSubTransactionId) return;
+  if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE) {
+    last_import.subtransaction = InvalidSubTransactionId;
+    committed_import = last_import;
+  } else if (event == XACT_EVENT_ABORT) {
+    last_import = committed_import;
+  }
+}
+
+void begin_sort(Import& import) {
+  const TupleDesc descriptor = CreateTemplateTupleDesc(4);
+  TupleDescInitEntry(descriptor, 1, "hash", INT8OID, -1, 0);
+  TupleDescInitEntry(descriptor, 2, "order_ref", TEXTOID, -1, 0);
+  TupleDescInitEntryCollation(descriptor, 2, C_COLLATION_OID);
+  TupleDescInitEntry(descriptor, 3, "line", INT8OID, -1, 0);
+  TupleDescInitEntry(descriptor, 4, "data", BYTEAOID, -1, 0);
+  // By a number first: texts are compared within an order only.
+  std::array<AttrNumber, 3> keys{1, 2, 3};
+  std::array<Oid, 3> less{Int8LessOperator, TextLessOperator, Int8LessOperator};
+  std::array<Oid, 3> collations{InvalidOid, C_COLLATION_OID, InvalidOid};
+  std::array<bool, 3> nulls_first{};
+  import.lines = tuplesort_begin_heap(descriptor, 3, keys.data(), less.data(), collations.data(),
+                                      nulls_first.data(), work_mem, nullptr, TUPLESORT_NONE);
+  import.line_slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
+  import.spill_slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
+}
+
+void require_rights(const Store& store) {
+  const auto require = [&](Table table, const char* name,
+                           std::initializer_list<const char*> columns) {
+    std::array<AttrNumber, 8> numbers{};
+    std::size_t count = 0;
+    for (const char* column : columns) numbers[count++] = get_attnum(store.table(table), column);
+    if (!pg::caller_may({store.table(table), ACL_INSERT, {}, {numbers.data(), count}}))
+      aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, name);
+  };
+  require(Table::orders, "orders",
+          {"id", "customer_id", "status", "total_amount", "customer_name", "customer_email"});
+  require(Table::order_items, "order_items", {"order_id", "product_id", "quantity", "price"});
+}
+
+/// The parser reads amounts with two decimals.
+void require_two_decimals(const Store& store) {
+  if (store.price_typmod != price_typmod || store.total_typmod != total_typmod)
+    ereport(
+        ERROR, errcode(pg::store_mismatch),
+        errmsg(
+            "imports need order_items.price numeric(10,2) and orders.total_amount numeric(12,2)"),
+        errhint("Import into staging tables and use create_order_with_items, which takes any "
+                "numeric."));
+}
+
+Import* push_import(Oid view) {
+  PreventCommandIfReadOnly("COPY FROM");
+  PreventCommandIfParallelMode("COPY FROM");
+  const Store store =
+      open_store({{Table::customers, import_create_customers ? RowExclusiveLock : RowShareLock},
+                  {Table::orders, RowExclusiveLock},
+                  {Table::order_items, RowExclusiveLock}});
+  require_rights(store);
+  require_two_decimals(store);
+  // Goes with the (sub)transaction, whatever ends it.
+  const MemoryContext memory =
+      AllocSetContextCreate(CurTransactionContext, "order_proc import", ALLOCSET_DEFAULT_SIZES);
+  const MemoryContext saved = MemoryContextSwitchTo(memory);
+  auto* const import = static_cast<Import*>(palloc0(sizeof(Import)));
+  auto* const callback =
+      static_cast<MemoryContextCallback*>(palloc0(sizeof(MemoryContextCallback)));
+  import->outer = current;
+  import->memory = memory;
+  import->view = view;
+  import->store = store;
+  import->start = GetCurrentTimestamp();
+  import->copying = pg::copy_position(view).copying;
+  callback->func = forget_import;
+  callback->arg = import;
+  MemoryContextRegisterResetCallback(memory, callback);
+  current = import;
+  begin_sort(*import);
+  begin_rejects(*import);
+  const std::span<text*> statuses = copy_statuses(store);
+  import->statuses = statuses.data();
+  import->status_count = static_cast<int>(statuses.size());
+  import->counts.import_id = pg::as_user(table_owner(store.table(Table::import_rejects)), [&] {
+    return nextval_internal(get_relname_relid("import_id_seq", store.schema), true);
+});
+MemoryContextSwitchTo(saved);
+return import;
+}  // namespace
+
+const TriggerData* trigger_data(FunctionCallInfo fcinfo, const char* name) {
+  if (!CALLED_AS_TRIGGER(fcinfo))
+    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+            errmsg("%s() must be called as a trigger", name));
+  return reinterpret_cast<const TriggerData*>(fcinfo->context);
+}
+
+/// Only the views of the extension feed imports.
+Import& import_of(const TriggerData* trigger, const char* name) {
+  if (!TRIGGER_FIRED_INSTEAD(trigger->tg_event) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+            errmsg("%s() must be fired INSTEAD OF INSERT FOR EACH ROW", name));
+  if (current == nullptr || current->view != RelationGetRelid(trigger->tg_relation))
+    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+            errmsg("%s() needs the statement triggers of order_proc.order_import beside it", name));
+  return *current;
+}
+
+/// The row as COPY's trigger must answer it. Returning the row itself would leak it for each line
+/// (the server frees its copy only when another one comes back); RETURNING wants it all the same.
+HeapTuple answer(Import& import, const TriggerData* trigger) {
+  if (!import.copying) return heap_copytuple(trigger->tg_trigtuple);
+  if (import.no_columns == nullptr) {
+    const TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
+    std::array<Datum, column_count> values{};
+    std::array<bool, column_count> nulls;
+    nulls.fill(true);
+    const MemoryContext saved = MemoryContextSwitchTo(import.memory);
+    import.no_columns = heap_form_tuple(descriptor, values.data(), nulls.data());
+    MemoryContextSwitchTo(saved);
+  }
+  return import.no_columns;
+}
+
+pg::Text column_text(TupleTableSlot* slot, int column) {
+  bool null;
+  const Datum value = slot_getattr(slot, column, &null);
+  return null ? pg::Text{} : pg::Text{DatumGetTextPP(value)};
+}
+
+/// Lines are numbered as COPY does, under INSERT from 1.
+int64 line_number(const Import& import, const pg::CopyPosition& position) {
+  return position.copying ? static_cast<int64>(position.line) : import.counts.lines + 1;
+}
+
+/// What an INSERT gave, put together as a line for a reject.
+std::string_view joined(std::span<const pg::Text> columns) {
+  StringInfoData line;
+  initStringInfo(&line);
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    if (i > 0) appendStringInfoChar(&line, ',');
+    if (columns[i])
+      appendBinaryStringInfo(&line, columns[i].view().data(),
+                             static_cast<int>(columns[i].view().size()));
+  }
+  return {line.data, static_cast<std::size_t>(line.len)};
+}
+
+// A line that comes as one text.
+
+bool is_header(std::span<const core::Field> fields) {
+  for (std::size_t i = 0; i < column_count; ++i)
+    if (pg_strncasecmp(fields[i].text.data(), header[i].data(),
+                       std::max(fields[i].text.size(), header[i].size())) != 0 ||
+        fields[i].text.size() != header[i].size())
+      return false;
+  return true;
+}
+
+text* to_text(std::string_view value) {
+  return cstring_to_text_with_len(value.data(), static_cast<int>(value.size()));
+}
+
+void read_raw_line(Import& import, std::string_view line, int64 number) {
+  std::array<core::Field, column_count> fields;
+  char* const scratch = static_cast<char*>(palloc_extended(line.size() + 1, MCXT_ALLOC_HUGE));
+  const auto [fault, count] =
+      pg::core_call(core::split_csv, line, std::span<core::Field>(fields), scratch);
+  if (fault == core::SplitFault::none && count == column_count && import.counts.lines == 0 &&
+      is_header(fields)) {
+    return;
+  }
+  if (fault != core::SplitFault::none || count != column_count) {
+    ++import.counts.lines;
+    const char* const message = fault == core::SplitFault::bad_quoting
+                                    ? "the line's quotes do not match"
+                                : fault == core::SplitFault::too_many_fields
+                                    ? "the line has more than 7 fields"
+                                    : psprintf("the line has %zu fields, not 7", count);
+    return reject_line(import, {number, ERRCODE_BAD_COPY_FILE_FORMAT, message, line});
+  }
+  std::array<pg::Text, column_count> columns;
+  for (std::size_t i = 0; i < column_count; ++i)
+    if (!fields[i].null) columns[i] = {to_text(fields[i].text)};
+  read_line(import, columns, number, line);
+}
+
+void tell(const Import& import) {
+  const ImportCounts& counts = import.counts;
+  ereport(NOTICE,
+          errmsg("import " INT64_FORMAT ": " INT64_FORMAT " orders with " INT64_FORMAT
+                 " items made, " INT64_FORMAT " orders known before, " INT64_FORMAT
+                 " of " INT64_FORMAT " lines rejected",
+                 counts.import_id, counts.orders, counts.items, counts.known, counts.rejected,
+                 counts.lines),
+          counts.rejected == 0
+              ? 0
+              : errhint("SELECT * FROM order_store.import_rejects WHERE import_id = " INT64_FORMAT
+                        " ORDER BY line_number;",
+                        counts.import_id));
+}
+
+}  // namespace order_proc
+
+void define_import_settings() {
+  DefineCustomEnumVariable("order_proc.import_on_error", "What becomes of bad lines in imports.",
+                           "skip_row leaves the line out, skip_order its whole order, abort fails.",
+                           &import_on_error, import_skip_row, on_error_options.data(), PGC_USERSET,
+                           0, nullptr, nullptr, nullptr);
+  DefineCustomBoolVariable(
+      "order_proc.import_create_customers", "Makes the unknown customers of imports.", nullptr,
+      &import_create_customers, false, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  RegisterXactCallback(end_of_transaction, nullptr);
+  RegisterSubXactCallback(end_of_subtransaction, nullptr);
+}
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(order_proc_begin_import);
+Datum order_proc_begin_import(PG_FUNCTION_ARGS) {
+  const TriggerData* const trigger = trigger_data(fcinfo, "begin_import");
+  if (!TRIGGER_FIRED_BEFORE(trigger->tg_event) || TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+      !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+      trigger->tg_relation->rd_rel->relkind != RELKIND_VIEW ||
+      RelationGetDescr(trigger->tg_relation)->natts > static_cast<int>(column_count))
+    ereport(
+        ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+        errmsg(
+            "begin_import() must be fired BEFORE INSERT FOR EACH STATEMENT on a view for imports"));
+  (void)push_import(RelationGetRelid(trigger->tg_relation));
+  return PointerGetDatum(nullptr);
+}
+
+PG_FUNCTION_INFO_V1(order_proc_import_line);
+Datum order_proc_import_line(PG_FUNCTION_ARGS) {
+  const TriggerData* const trigger = trigger_data(fcinfo, "import_line");
+  Import& import = import_of(trigger, "import_line");
+  const pg::CopyPosition position = pg::copy_position(import.view);
+  import.copying = position.copying;
+  std::array<pg::Text, column_count> columns;
+  const int count = RelationGetDescr(trigger->tg_relation)->natts;
+  for (int i = 0; i < count; ++i)
+    columns[static_cast<std::size_t>(i)] = column_text(trigger->tg_trigslot, i + 1);
+  const int64 number = line_number(import, position);
+  if (count == 1) {
+    if (columns[0]) read_raw_line(import, columns[0].view(), number);
+  } else {
+    read_line(import, columns, number,
+              position.text.data() != nullptr ? position.text : joined(columns));
+  }
+  return PointerGetDatum(answer(import, trigger));
+}
+
+PG_FUNCTION_INFO_V1(order_proc_end_import);
+Datum order_proc_end_import(PG_FUNCTION_ARGS) {
+  const TriggerData* const trigger = trigger_data(fcinfo, "end_import");
+  if (!TRIGGER_FIRED_AFTER(trigger->tg_event) || TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+      current == nullptr || current->view != RelationGetRelid(trigger->tg_relation))
+    ereport(
+        ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+        errmsg("end_import() must be fired AFTER INSERT FOR EACH STATEMENT on a view for imports"));
+  Import& import = *current;
+  const MemoryContext saved = MemoryContextSwitchTo(import.memory);
+  finish_reading(import);
+  load_orders(import);
+  write_rejects(import);
+  MemoryContextSwitchTo(saved);
+  tell(import);
+  last_import = {import.counts, import.start, GetCurrentTimestamp(), GetCurrentSubTransactionId()};
+  MemoryContextDelete(import.memory);
+  return PointerGetDatum(nullptr);
+}
+
+PG_FUNCTION_INFO_V1(order_proc_last_import);
+Datum order_proc_last_import(PG_FUNCTION_ARGS) {
+  static constexpr std::array<std::string_view, 9> names{"import_id", "lines",      "rejected",
+                                                         "orders",    "items",      "known",
+                                                         "customers", "started_at", "duration"};
+  static pg::RecordType type{names};
+  type.prepare(fcinfo);
+  const auto& [counts, start, end, subtransaction] = last_import;
+  if (counts.import_id == 0) PG_RETURN_NULL();
+  const std::array values{
+      Int64GetDatum(counts.import_id),
+      Int64GetDatum(counts.lines),
+      Int64GetDatum(counts.rejected),
+      Int64GetDatum(counts.orders),
+      Int64GetDatum(counts.items),
+      Int64GetDatum(counts.known),
+      Int64GetDatum(counts.customers),
+      TimestampTzGetDatum(start),
+      DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(end), TimestampTzGetDatum(start))};
+  constexpr std::array<bool, 9> nulls{};
+  return type.form(values.data(), nulls.data());
+}
+
+}  // extern "C"
+
+}  // namespace order_proc

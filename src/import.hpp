@@ -1,0 +1,111 @@
+// Streaming imports: COPY (or INSERT) into the views order_import and order_import_lines.
+//
+// Flow: each line is parsed as it comes (import_read.cpp); good ones go into PostgreSQL's own
+// tuplesort by order, bad ones into another by line number (import_rejects.cpp). At the end of the
+// statement the sorted lines are put together to orders and written (import_load.cpp).
+//
+// Memory: a context under the (sub)transaction's; when that ends early, the reset callback takes
+// the import off the stack, and the resource owner closes what the sorts have on disk.
+#pragma once
+
+#include "pg/args.hpp"
+#include "store.hpp"
+
+extern "C" {
+#include "utils/tuplesort.h"
+}
+
+namespace order_proc {
+
+enum ImportOnError { import_skip_row, import_skip_order, import_abort };
+
+/// order_proc.import_on_error, order_proc.import_create_customers
+extern int import_on_error;
+extern bool import_create_customers;
+
+/// Settings; once, from _PG_init.
+void define_import_settings();
+
+struct ImportCounts {
+  int64 import_id;
+  int64 lines;      ///< read
+  int64 rejected;   ///< lines left out
+  int64 orders;     ///< made
+  int64 items;      ///< made
+  int64 known;      ///< orders that were there already, with the same lines
+  int64 customers;  ///< made
+};
+
+/// Lines of an unknown customer wait here until a block of them is looked up at once.
+struct PendingLines;
+
+/// An import in progress. They nest: a function in the SELECT list of INSERT .. SELECT may import,
+/// too.
+struct Import {
+  Import* outer;
+  MemoryContext memory;
+  Oid view;
+  Store store;
+  ImportCounts counts;
+  TimestampTz start;
+  bool copying;
+
+  Tuplesortstate* lines;
+  TupleTableSlot* line_slot;
+  TupleTableSlot* spill_slot;  ///< for lines that an order keeps on disk
+  Tuplesortstate* rejects;
+  TupleTableSlot* reject_slot;
+  HeapTuple
+      no_columns;  ///< what the row trigger answers COPY with: returning the row would leak it
+
+  text** statuses;
+  int status_count;
+
+  HTAB* customers;  ///< known to exist, and locked
+  int64 last_customer;
+  bool last_customer_known;
+  PendingLines* pending;
+
+  std::array<char, 64> last_timestamp_text;  ///< lines of an order share it
+  std::size_t last_timestamp_size;
+  TimestampTz last_timestamp;
+};
+
+/// A line in one piece, as the sort keeps it behind order_ref and line number.
+struct LineData {
+  int64 customer_id;
+  int64 product_id;
+  int64 price;  ///< hundredths
+  TimestampTz created_at;
+  int32 quantity;
+  int16 status;  ///< index into Import::statuses, -1: the initial one
+  bool has_created_at;
+  bool bad;  ///< only says that the order has a bad line
+};
+
+struct Reject {
+  int64 line;
+  int sqlstate;
+  const char* message;
+  std::string_view raw;
+};
+
+/// Takes the seven columns of a line.
+void read_line(Import& import, std::span<const pg::Text> columns, int64 number,
+               std::string_view raw);
+
+/// Looks up the customers that lines still wait for.
+void finish_reading(Import& import);
+
+/// Makes orders of the sorted lines.
+void load_orders(Import& import);
+
+/// Notes a line that is left out; with import_on_error = abort, raises it.
+void reject_line(Import& import, const Reject& reject);
+
+void begin_rejects(Import& import);
+
+/// Writes order_store.import_rejects, in the order of the lines.
+void write_rejects(Import& import);
+
+}  // namespace order_proc

@@ -1,0 +1,135 @@
+// Lines that are left out: sorted by line number as they come from both phases, written as the
+// owner of order_store.import_rejects when the statement ends.
+#include "import.hpp"
+#include "pg/error.hpp"
+#include "pg/spi.hpp"
+#include "pg/user.hpp"
+
+namespace order_proc {
+
+namespace {
+
+constexpr int sort_memory = 4096;           ///< kB
+constexpr std::size_t longest_raw = 65536;  ///< bytes of a line that are kept
+constexpr std::size_t rejects_per_insert = 1000;
+
+pg::Statement insert_rejects{
+    "INSERT INTO order_store.import_rejects (import_id, line_number, raw_line, sqlstate, message, "
+    "imported_by) SELECT $1, u.line_number, u.raw_line, u.sqlstate, u.message, $6 "
+    "FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), "
+    "pg_catalog.unnest($5)) AS u(line_number, raw_line, sqlstate, message)",
+    INT8OID,
+    INT8ARRAYOID,
+    TEXTARRAYOID,
+    TEXTARRAYOID,
+    TEXTARRAYOID,
+    TEXTOID};
+
+Datum text_datum(std::string_view value) {
+  return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
+}
+
+/// Columns of some rejects, to be inserted at once.
+struct RejectBatch {
+  std::array<Datum, rejects_per_insert> lines;
+  std::array<Datum, rejects_per_insert> raws;
+  std::array<Datum, rejects_per_insert> states;
+  std::array<Datum, rejects_per_insert> messages;
+  int count;
+};
+
+Datum text_array(Datum* values, int count) {
+  return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+void insert_batch(const Import& import, RejectBatch& batch, Datum by) {
+  const int count = batch.count;
+  pg::with_spi([&] {
+    pg::as_user(table_owner(import.store.table(Table::import_rejects)), [&] {
+      insert_rejects.run(
+          import.store.layout.index,
+          {pg::Value(Int64GetDatum(import.counts.import_id)),
+           pg::Value(PointerGetDatum(construct_array(batch.lines.data(), count, INT8OID,
+                                                     sizeof(int64), true, TYPALIGN_DOUBLE))),
+           pg::Value(text_array(batch.raws.data(), count)),
+           pg::Value(text_array(batch.states.data(), count)),
+           pg::Value(text_array(batch.messages.data(), count)), pg::Value(by)});
+    });
+  });
+  batch.count = 0;
+}
+
+}  // namespace
+
+void begin_rejects(Import& import) {
+  const TupleDesc descriptor = CreateTemplateTupleDesc(4);
+  TupleDescInitEntry(descriptor, 1, "line_number", INT8OID, -1, 0);
+  TupleDescInitEntry(descriptor, 2, "sqlstate", INT4OID, -1, 0);
+  TupleDescInitEntry(descriptor, 3, "message", TEXTOID, -1, 0);
+  TupleDescInitEntry(descriptor, 4, "raw_line", TEXTOID, -1, 0);
+  AttrNumber key = 1;
+  Oid less = Int8LessOperator;
+  Oid collation = InvalidOid;
+  bool nulls_first = false;
+  import.rejects = tuplesort_begin_heap(descriptor, 1, &key, &less, &collation, &nulls_first,
+                                        sort_memory, nullptr, TUPLESORT_NONE);
+  import.reject_slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
+}
+
+void reject_line(Import& import, const Reject& reject) {
+  ++import.counts.rejected;
+  if (import_on_error == import_abort)
+    ereport(ERROR, errcode(reject.sqlstate), errmsg("%s", reject.message),
+            errdetail("Line " INT64_FORMAT " of the import.", reject.line),
+            errhint("SET order_proc.import_on_error = 'skip_row' leaves such lines out and notes "
+                    "them in order_store.import_rejects."));
+  const std::string_view raw = reject.raw.substr(
+      0, reject.raw.size() <= longest_raw
+             ? reject.raw.size()
+             : static_cast<std::size_t>(
+                   pg_mbcliplen(reject.raw.data(),
+                                static_cast<int>(std::min<std::size_t>(reject.raw.size(), INT_MAX)),
+                                static_cast<int>(longest_raw))));
+  TupleTableSlot* const slot = import.reject_slot;
+  ExecClearTuple(slot);
+  slot->tts_values[0] = Int64GetDatum(reject.line);
+  slot->tts_values[1] = Int32GetDatum(reject.sqlstate);
+  slot->tts_values[2] = text_datum(reject.message);
+  slot->tts_values[3] = text_datum(raw);
+  std::fill_n(slot->tts_isnull, 4, false);
+  ExecStoreVirtualTuple(slot);
+  tuplesort_puttupleslot(import.rejects, slot);
+}
+
+void write_rejects(Import& import) {
+  tuplesort_performsort(import.rejects);
+  const MemoryContext memory =
+      AllocSetContextCreate(import.memory, "order_proc reject batch", ALLOCSET_DEFAULT_SIZES);
+  const Datum by = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+  const MemoryContext saved = MemoryContextSwitchTo(memory);
+  auto* const batch =
+      static_cast<RejectBatch*>(MemoryContextAllocZero(import.memory, sizeof(RejectBatch)));
+  Size bytes = 0;
+  while (tuplesort_gettupleslot(import.rejects, true, false, import.reject_slot, nullptr)) {
+    CHECK_FOR_INTERRUPTS();
+    TupleTableSlot* const slot = import.reject_slot;
+    slot_getallattrs(slot);
+    const auto at = static_cast<std::size_t>(batch->count++);
+    batch->lines[at] = slot->tts_values[0];
+    batch->states[at] = text_datum(unpack_sql_state(DatumGetInt32(slot->tts_values[1])));
+    batch->messages[at] = datumCopy(slot->tts_values[2], false, -1);
+    batch->raws[at] = datumCopy(slot->tts_values[3], false, -1);
+    bytes += VARSIZE_ANY(DatumGetPointer(batch->raws[at]));
+    if (batch->count == static_cast<int>(rejects_per_insert) || bytes > 1024 * 1024) {
+      insert_batch(import, *batch, by);
+      MemoryContextReset(memory);
+      bytes = 0;
+    }
+  }
+  if (batch->count > 0) insert_batch(import, *batch, by);
+  MemoryContextSwitchTo(saved);
+  MemoryContextDelete(memory);
+  tuplesort_end(import.rejects);
+}
+
+}  // namespace order_proc
