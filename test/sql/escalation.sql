@@ -9,13 +9,13 @@ SET client_min_messages = warning;
 DROP EXTENSION IF EXISTS order_proc CASCADE;
 DROP SCHEMA IF EXISTS order_store CASCADE;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-DROP ROLE IF EXISTS order_proc_test_owner, order_proc_test_other, order_proc_test_app;
-CREATE ROLE order_proc_test_owner;
-CREATE ROLE order_proc_test_other;
-CREATE ROLE order_proc_test_app;
+DROP ROLE IF EXISTS regress_op_owner, regress_op_other, regress_op_app;
+CREATE ROLE regress_op_owner;
+CREATE ROLE regress_op_other;
+CREATE ROLE regress_op_app;
 CREATE SCHEMA escalation;
 GRANT USAGE ON SCHEMA escalation TO PUBLIC;
-GRANT CREATE ON SCHEMA escalation TO order_proc_test_owner;
+GRANT CREATE ON SCHEMA escalation TO regress_op_owner;
 SET search_path = escalation, public;
 SELECT no_plan();
 SELECT current_user AS me \gset
@@ -33,10 +33,10 @@ END $$;
 -- Who ran what; the rows are taken.
 CREATE FUNCTION told() RETURNS text LANGUAGE sql AS $$
 WITH d AS (DELETE FROM escalation.seen RETURNING *)
-SELECT string_agg(DISTINCT concat_ws(' ', what, 'as', who, CASE WHEN super THEN '(superuser)' END, 'got', got), ', ') FROM d WHERE who <> 'order_proc_test_owner' OR super OR got IS NOT NULL $$;
+SELECT string_agg(DISTINCT concat_ws(' ', what, 'as', who, CASE WHEN super THEN '(superuser)' END, 'got', got), ', ') FROM d WHERE who <> 'regress_op_owner' OR super OR got IS NOT NULL $$;
 
 -- What the owner plants. Whatever he tries to become, he tells; armed when a superuser is at work.
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 CREATE FUNCTION tell(what text) RETURNS void LANGUAGE plpgsql SECURITY INVOKER AS $$
 DECLARE
   attempt text;
@@ -44,7 +44,7 @@ DECLARE
 BEGIN
   IF COALESCE(current_setting('escalation.armed', true), '') = '' THEN RETURN; END IF;
   FOREACH attempt IN ARRAY ARRAY['SET ROLE postgres', 'SET LOCAL ROLE ' || quote_ident((SELECT rolname FROM pg_roles WHERE rolsuper ORDER BY oid LIMIT 1)), 'RESET ROLE', 'SET ROLE NONE',
-      'SET SESSION AUTHORIZATION DEFAULT', 'RESET SESSION AUTHORIZATION', 'ALTER ROLE order_proc_test_owner SUPERUSER', 'GRANT order_proc_test_other TO order_proc_test_owner',
+      'SET SESSION AUTHORIZATION DEFAULT', 'RESET SESSION AUTHORIZATION', 'ALTER ROLE regress_op_owner SUPERUSER', 'GRANT regress_op_other TO regress_op_owner',
       'CREATE FUNCTION order_proc.planted() RETURNS int LANGUAGE sql AS ''SELECT 1''', 'CREATE EXTENSION dblink', 'COPY escalation.seen TO PROGRAM ''true''', 'ALTER SYSTEM SET work_mem = ''4MB''',
       'CREATE OR REPLACE FUNCTION order_proc.record_status_change() RETURNS trigger LANGUAGE plpgsql AS ''BEGIN RETURN NEW; END''', 'SET session_replication_role = replica',
       'ALTER EXTENSION order_proc ADD TABLE order_store.store'] LOOP
@@ -78,7 +78,7 @@ CREATE FUNCTION tell_true(what text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql 
 CREATE FUNCTION tell_time() RETURNS timestamptz VOLATILE LANGUAGE plpgsql AS $$ BEGIN PERFORM escalation.tell('a default'); RETURN clock_timestamp(); END $$;
 RESET ROLE;
 
-CREATE PROCEDURE fresh(version text, owner name DEFAULT 'order_proc_test_owner') LANGUAGE plpgsql AS $$
+CREATE PROCEDURE fresh(version text, owner name DEFAULT 'regress_op_owner') LANGUAGE plpgsql AS $$
 BEGIN
   DROP EXTENSION IF EXISTS order_proc CASCADE;
   DROP SCHEMA IF EXISTS order_store CASCADE;
@@ -121,7 +121,7 @@ FROM pg_settings WHERE name IN ('search_path', 'lock_timeout', 'order_proc.fast_
 
 -- The chain up and down, by a superuser, each step with everything planted.
 CALL fresh('1.0');
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 CALL plant();
 RESET ROLE;
 SET escalation.armed = 'now';
@@ -157,8 +157,8 @@ SELECT is((SELECT count(*) FROM order_store.customers WHERE name IN ('Ana de la 
 -- Deferred by force: refused or run as the owner, never later with the superuser's rights.
 SET escalation.armed = 'now';
 CREATE FUNCTION order_store.defer() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET CONSTRAINTS ALL DEFERRED; RETURN NEW; END $$;
-ALTER FUNCTION order_store.defer() OWNER TO order_proc_test_owner;
-SET ROLE order_proc_test_owner;
+ALTER FUNCTION order_store.defer() OWNER TO regress_op_owner;
+SET ROLE regress_op_owner;
 CREATE TRIGGER zzz BEFORE INSERT OR UPDATE ON order_store.store FOR EACH ROW EXECUTE FUNCTION order_store.defer();
 CREATE TRIGGER zzz BEFORE INSERT OR UPDATE ON order_store.migrations FOR EACH ROW EXECUTE FUNCTION order_store.defer();
 CREATE TRIGGER zzz BEFORE INSERT OR UPDATE ON order_store.customers FOR EACH ROW EXECUTE FUNCTION order_store.defer();
@@ -175,7 +175,7 @@ RESET escalation.armed;
 CALL fresh('1.0');
 DROP EXTENSION order_proc CASCADE;
 CREATE EXTENSION order_proc;
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 CALL plant();
 RESET ROLE;
 DELETE FROM seen;
@@ -190,7 +190,7 @@ SELECT is(told(), NULL, 'migrate_store: as the owner');
 RESET escalation.armed;
 CALL fresh('1.2');
 ALTER EXTENSION order_proc UPDATE TO '1.3';
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 CALL plant();
 RESET ROLE;
 DELETE FROM seen;
@@ -203,7 +203,7 @@ SELECT is(told(), NULL, 'the backfill: as the owner');
 RESET escalation.armed;
 SELECT is((SELECT count(*) FROM order_store.customers WHERE first_name IS NOT NULL), 2::bigint, 'the backfill: did its work');
 -- A constraint in the name of ours: validated as the owner.
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 RESET escalation.armed;
 ALTER TABLE order_store.customers DROP CONSTRAINT customers_names_backfilled;
 ALTER TABLE order_store.customers ADD CONSTRAINT customers_names_backfilled CHECK (escalation.tell_true('a constraint in the name of ours')) NOT VALID;
@@ -215,11 +215,11 @@ CALL order_proc.backfill_customer_names();
 SELECT is(told(), NULL, 'a constraint in the name of ours is validated as the owner');
 SELECT is(settings(), :'settings', 'and leaves no settings behind');
 -- By the owner himself; by nobody else.
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 CALL order_proc.backfill_customer_names();
 RESET ROLE;
 DELETE FROM seen;
-SET ROLE order_proc_test_app;
+SET ROLE regress_op_app;
 SELECT is((outcome('CALL order_proc.backfill_customer_names()')).state, '42501', 'the backfill is the owner''s');
 RESET ROLE;
 SELECT is(told(), NULL, 'and nothing ran');
@@ -227,7 +227,7 @@ SELECT is(told(), NULL, 'and nothing ran');
 -- Objects made by planted code in the middle of a script are the owner's, and no members of the extension.
 RESET escalation.armed;
 CALL fresh('1.2');
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 CREATE FUNCTION order_store.make() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   CREATE TABLE IF NOT EXISTS order_store.made (x int);
@@ -241,12 +241,12 @@ CREATE TRIGGER make BEFORE INSERT ON order_store.migrations FOR EACH ROW EXECUTE
 RESET ROLE;
 ALTER EXTENSION order_proc UPDATE TO '1.3';
 SELECT is((SELECT string_agg(relname || ' of ' || relowner::regrole, ', ' ORDER BY relname) FROM pg_class WHERE relname ~ '^made' AND relnamespace = 'order_store'::regnamespace),
-          'made of order_proc_test_owner, made_after_error of order_proc_test_owner, made_view of order_proc_test_owner', 'made in the middle of a script: the owner''s');
+          'made of regress_op_owner, made_after_error of regress_op_owner, made_view of regress_op_owner', 'made in the middle of a script: the owner''s');
 SELECT is((SELECT count(*) FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid WHERE deptype = 'e' AND extname = 'order_proc' AND pg_describe_object(classid, objid, objsubid) ~ 'made|order_store'), 0::bigint, 'and no members');
 SELECT is((SELECT count(*) FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid WHERE deptype = 'e' AND extname = 'order_proc' AND classid = 'pg_proc'::regclass AND pg_describe_object(classid, objid, objsubid) ~ 'layout_1_3|sync_customer_name|backfill'), 4::bigint, 'while the script''s own functions are');
 SELECT is(told(), NULL, 'no temporary table either');
 -- A step that fails and is caught: afterwards objects are no members of anything, and the user is who he was.
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 CREATE OR REPLACE FUNCTION order_store.make() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = 'P0099'; END $$;
 RESET ROLE;
 DO $$
@@ -282,32 +282,32 @@ DECLARE
   o record;
 BEGIN
   FOR t IN SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('order_store') AND relkind = 'r' ORDER BY relname LOOP
-    EXECUTE format('ALTER TABLE order_store.%I OWNER TO order_proc_test_other', t);
+    EXECUTE format('ALTER TABLE order_store.%I OWNER TO regress_op_other', t);
     SELECT * INTO o FROM outcome(statement);
     RETURN NEXT is(o.state, '55000', format('%s with %s given away', statement, t));
     RETURN NEXT matches(o.hint, '^ALTER TABLE order_store\.\S+ OWNER TO \S+;$', format('%s with %s given away: what to run', statement, t));
-    EXECUTE format('ALTER TABLE order_store.%I OWNER TO order_proc_test_owner', t);
+    EXECUTE format('ALTER TABLE order_store.%I OWNER TO regress_op_owner', t);
   END LOOP;
 END $$;
 SET escalation.armed = 'now';
 CALL fresh('1.3');
-ALTER TABLE order_store.customers OWNER TO order_proc_test_other;
-GRANT CREATE, USAGE ON SCHEMA order_store TO order_proc_test_other;
-SET ROLE order_proc_test_other;
+ALTER TABLE order_store.customers OWNER TO regress_op_other;
+GRANT CREATE, USAGE ON SCHEMA order_store TO regress_op_other;
+SET ROLE regress_op_other;
 CREATE TRIGGER tell BEFORE UPDATE ON order_store.customers FOR EACH ROW EXECUTE FUNCTION escalation.tell_trigger();
 RESET ROLE;
-ALTER TABLE order_store.customers OWNER TO order_proc_test_owner;
+ALTER TABLE order_store.customers OWNER TO regress_op_owner;
 SELECT * FROM refused('ALTER EXTENSION order_proc UPDATE TO ''1.4''');
 SELECT * FROM refused('ALTER EXTENSION order_proc UPDATE TO ''1.2''');
 SELECT is((SELECT string_agg(extversion || ' ' || order_proc.schema_version(), '') FROM pg_extension WHERE extname = 'order_proc'), '1.3 1.3', 'refused steps change nothing');
-ALTER TABLE order_store.customers OWNER TO order_proc_test_other;
+ALTER TABLE order_store.customers OWNER TO regress_op_other;
 CALL order_proc.backfill_customer_names();
-ALTER TABLE order_store.customers OWNER TO order_proc_test_owner;
+ALTER TABLE order_store.customers OWNER TO regress_op_owner;
 CALL fresh('1.0', current_user);
 -- The store a superuser's, one table somebody else's.
-ALTER TABLE order_store.customers OWNER TO order_proc_test_other;
-GRANT CREATE, USAGE ON SCHEMA order_store TO order_proc_test_other;
-SET ROLE order_proc_test_other;
+ALTER TABLE order_store.customers OWNER TO regress_op_other;
+GRANT CREATE, USAGE ON SCHEMA order_store TO regress_op_other;
+SET ROLE regress_op_other;
 CREATE TRIGGER tell BEFORE UPDATE OR INSERT ON order_store.customers FOR EACH ROW EXECUTE FUNCTION escalation.tell_trigger();
 RESET escalation.armed;
 ALTER TABLE order_store.customers ADD CHECK (escalation.tell_true('a CHECK on customers'));
@@ -325,9 +325,9 @@ SELECT is((SELECT count(*) FROM seen), 0::bigint, 'and none of his code was run'
 SELECT default_version AS newest FROM pg_available_extensions WHERE name = 'order_proc' \gset
 CALL fresh(:'newest');
 SELECT order_proc.create_order_with_items(2, NULL, NULL, '{7}', '{1}', '{1}') AS o \gset
-SELECT order_proc.grant_store('order_proc_test_app', 'write') \g /dev/null
+SELECT order_proc.grant_store('regress_op_app', 'write') \g /dev/null
 RESET escalation.armed;
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 DO $$
 DECLARE t text;
 BEGIN
@@ -357,12 +357,12 @@ BEGIN
   RETURN NEXT is(told(), NULL, format('%s with fast_path %s: nobody but the owner', call, path));
 END $$;
 SELECT format('SELECT * FROM by(%L, %L, %L, %L)', who, path, call, expect)
-FROM (VALUES (current_user::text), ('order_proc_test_app')) AS w (who), unnest(ARRAY['on', 'off']) AS path, (VALUES
+FROM (VALUES (current_user::text), ('regress_op_app')) AS w (who), unnest(ARRAY['on', 'off']) AS path, (VALUES
   (1, 'SELECT order_proc.create_order_with_items(1, ''pending'', NULL, ''{7}'', ''{1}'', ''{1}'', NULL, gen_random_uuid()::text)', true),
   (2, 'SELECT order_proc.create_order_with_items(1, NULL, NULL, ''{7,8}'', ''{1,2}'', ''{1.50,2.25}'', idempotency_key => ''k'')', false),
   (3, 'DO $d$ DECLARE o bigint := order_proc.create_order_with_items(1, NULL, NULL, ''{7}'', ''{1}'', ''{1}''); BEGIN PERFORM order_proc.update_order_status(o, ''paid''); END $d$', true),
   (4, 'SELECT order_proc.list_orders()', false),
-  (5, 'SELECT order_proc.get_order_with_items(5958)', false)) AS c (n, call, expect) ORDER BY who = 'order_proc_test_app', path DESC, n \gexec
+  (5, 'SELECT order_proc.get_order_with_items(5958)', false)) AS c (n, call, expect) ORDER BY who = 'regress_op_app', path DESC, n \gexec
 SELECT order_proc.purge_idempotency_keys('0') \g /dev/null
 RESET escalation.armed;
 SELECT cmp_ok((SELECT count(*) FROM seen), '>', 0::bigint, 'purge_idempotency_keys by a superuser: planted code was run');
@@ -372,14 +372,14 @@ SELECT is(told(), NULL, 'purge_idempotency_keys by a superuser: as the owner');
 DROP EXTENSION order_proc CASCADE;
 DROP SCHEMA order_store CASCADE;
 DROP SCHEMA order_proc;
-CREATE SCHEMA order_proc AUTHORIZATION order_proc_test_other;
+CREATE SCHEMA order_proc AUTHORIZATION regress_op_other;
 SELECT is((outcome('CREATE EXTENSION order_proc')).state, '42501', 'a schema order_proc that somebody else made is refused');
 SELECT isnt((outcome('CREATE EXTENSION order_proc')).hint, NULL, 'with a hint');
 DROP SCHEMA order_proc;
 CREATE SCHEMA order_proc;
 GRANT CREATE ON SCHEMA order_proc TO PUBLIC;
 CREATE EXTENSION order_proc;
-SELECT ok(NOT has_schema_privilege('order_proc_test_other', 'order_proc', 'CREATE'), 'a superuser''s is taken, and nobody else may CREATE there');
+SELECT ok(NOT has_schema_privilege('regress_op_other', 'order_proc', 'CREATE'), 'a superuser''s is taken, and nobody else may CREATE there');
 SELECT is((SELECT count(*) FROM pg_proc WHERE pronamespace = 'order_proc'::regnamespace AND proowner <> (SELECT extowner FROM pg_extension WHERE extname = 'order_proc')), 0::bigint, 'nothing of others stands among the functions');
 
 SELECT * FROM finish();
@@ -387,5 +387,5 @@ RESET escalation.armed;
 DROP EXTENSION order_proc CASCADE;
 DROP SCHEMA IF EXISTS order_store CASCADE;
 DROP SCHEMA escalation CASCADE;
-DROP OWNED BY order_proc_test_owner, order_proc_test_other, order_proc_test_app;
-DROP ROLE order_proc_test_owner, order_proc_test_other, order_proc_test_app;
+DROP OWNED BY regress_op_owner, regress_op_other, regress_op_app;
+DROP ROLE regress_op_owner, regress_op_other, regress_op_app;

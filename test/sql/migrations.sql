@@ -12,9 +12,9 @@ DROP SCHEMA IF EXISTS order_store CASCADE;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE SCHEMA migrations;
 SET search_path = migrations, public;
-DROP ROLE IF EXISTS order_proc_test_owner, order_proc_test_app;
-CREATE ROLE order_proc_test_owner;
-CREATE ROLE order_proc_test_app;
+DROP ROLE IF EXISTS regress_op_owner, regress_op_app;
+CREATE ROLE regress_op_owner;
+CREATE ROLE regress_op_app;
 SELECT no_plan();
 
 CREATE VIEW pairs AS
@@ -80,7 +80,7 @@ BEGIN
   DROP EXTENSION IF EXISTS order_proc CASCADE;
   DROP SCHEMA IF EXISTS order_store CASCADE;
   EXECUTE format('CREATE EXTENSION order_proc VERSION %L', version);
-  PERFORM order_proc.create_store('order_proc_test_owner');
+  PERFORM order_proc.create_store('regress_op_owner');
 END $$;
 CREATE PROCEDURE go(version text) LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('ALTER EXTENSION order_proc UPDATE TO %L', version); END $$;
 SELECT format('CALL fresh(%L)', version), format('DO $d$ BEGIN PERFORM migrations.snapshot(%L); END $d$', 'fresh ' || version) FROM versions ORDER BY n \gexec
@@ -100,9 +100,9 @@ SELECT is((SELECT string_agg(format('%s %s', version, direction), ', ' ORDER BY 
           'the history has each step');
 SELECT is((SELECT string_agg(DISTINCT applied_by, ', ') FROM order_proc.migration_history), current_user::text, 'and who took it');
 SELECT ok(bool_and(duration >= '0' AND applied_at BETWEEN now() - interval '1 hour' AND clock_timestamp()), 'how long it took, and when') FROM order_proc.migration_history;
-SELECT ok(NOT has_schema_privilege('order_proc_test_owner', 'order_proc', 'CREATE') AND has_schema_privilege('order_proc_test_owner', 'order_proc', 'USAGE'), 'the owner has USAGE on the code, no CREATE');
-SELECT is((SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'order_store'), 'order_proc_test_owner', 'and owns the data');
-SELECT is((SELECT string_agg(relname, ', ') FROM pg_class WHERE relnamespace = to_regnamespace('order_store') AND relkind IN ('r', 'S') AND relowner <> 'order_proc_test_owner'::regrole), NULL, 'all of it');
+SELECT ok(NOT has_schema_privilege('regress_op_owner', 'order_proc', 'CREATE') AND has_schema_privilege('regress_op_owner', 'order_proc', 'USAGE'), 'the owner has USAGE on the code, no CREATE');
+SELECT is((SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'order_store'), 'regress_op_owner', 'and owns the data');
+SELECT is((SELECT string_agg(relname, ', ') FROM pg_class WHERE relnamespace = to_regnamespace('order_store') AND relkind IN ('r', 'S') AND relowner <> 'regress_op_owner'::regrole), NULL, 'all of it');
 
 -- Every adjacent pair, up, down, up, with data and with things of the owner's own on the tables.
 TRUNCATE snapshots;
@@ -110,14 +110,14 @@ CALL fresh('1.0');
 CREATE TABLE seen (fired_as text, super boolean);
 GRANT INSERT ON seen TO PUBLIC;
 GRANT USAGE ON SCHEMA migrations TO PUBLIC;
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 ALTER TABLE order_store.orders ADD COLUMN warehouse text DEFAULT 'north', ADD COLUMN doubled numeric GENERATED ALWAYS AS (total_amount * 2) STORED;
 ALTER TABLE order_store.customers ADD COLUMN vip boolean NOT NULL DEFAULT false, ALTER COLUMN email SET STATISTICS 500;
 CREATE INDEX customers_lower_email ON order_store.customers (lower(email));
 CREATE POLICY everybody ON order_store.customers USING (true) WITH CHECK (true);
 COMMENT ON COLUMN order_store.customers.email IS 'as given';
 ALTER TABLE order_store.orders SET (fillfactor = 90);
-GRANT SELECT (id, email) ON order_store.customers TO order_proc_test_app;
+GRANT SELECT (id, email) ON order_store.customers TO regress_op_app;
 CREATE FUNCTION order_store.watch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO migrations.seen SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user;
@@ -155,7 +155,7 @@ SELECT results_eq($$SELECT id, first_name, last_name FROM order_store.customers 
   $$VALUES (1::bigint, 'Ana', 'de la Cruz'), (2, 'Cher', NULL), (3, NULL, NULL), (4, 'Ng', NULL), (5, '', NULL), (6, '  padded', '  twice  ')$$, 'names came through all of it');
 SELECT results_eq($$SELECT customer_name, total_amount FROM order_store.orders ORDER BY customer_id$$, $$VALUES ('Ana de la Cruz', 6.00), ('Cher', 12.34)$$, 'and so did the orders');
 SELECT is((SELECT count(*) FROM order_store.order_status_history), 1::bigint, 'and their history');
-SELECT is((SELECT string_agg(DISTINCT fired_as || CASE WHEN super THEN ' (super)' ELSE '' END, ', ') FROM seen WHERE fired_as <> current_user), 'order_proc_test_owner', 'the owner''s trigger was run by the steps, as the owner');
+SELECT is((SELECT string_agg(DISTINCT fired_as || CASE WHEN super THEN ' (super)' ELSE '' END, ', ') FROM seen WHERE fired_as <> current_user), 'regress_op_owner', 'the owner''s trigger was run by the steps, as the owner');
 DROP VIEW order_view, counts_view;
 
 -- All the way in one command; a step that fails takes the whole way back.
@@ -165,7 +165,7 @@ SELECT is(order_proc.schema_version(), :'newest', 'an empty store goes from 1.0 
 SELECT is((SELECT extversion FROM pg_extension WHERE extname = 'order_proc'), :'newest', 'the extension, too');
 ALTER EXTENSION order_proc UPDATE TO '1.0';
 SELECT is(order_proc.schema_version(), '1.0', 'and back in one');
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 ALTER TABLE order_store.orders ADD COLUMN notes int;
 RESET ROLE;
 DELETE FROM snapshots;
@@ -298,16 +298,16 @@ SELECT format('CALL fresh(%L)', version), 'CALL fill()', 'CALL dump_and_restore(
 CALL fresh('1.0');
 CALL fill();
 CALL dump_and_restore();
-GRANT EXECUTE ON FUNCTION order_proc.migrate_store(text) TO order_proc_test_owner, order_proc_test_app;
-SET ROLE order_proc_test_app;
+GRANT EXECUTE ON FUNCTION order_proc.migrate_store(text) TO regress_op_owner, regress_op_app;
+SET ROLE regress_op_app;
 SELECT is((outcome('SELECT order_proc.migrate_store()')).state, '42501', 'migrate_store is the owner''s');
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 SELECT is(order_proc.migrate_store('1.2'), '1.2', 'the owner, as far as asked');
 SELECT is(order_proc.migrate_store(), :'newest', 'the owner, to the end');
 RESET ROLE;
 SELECT is((SELECT string_agg(line, E'\n') FROM shape() WHERE line !~ '^function .*migrate_store' AND line NOT IN (SELECT line FROM snapshots WHERE taken = 'fresh')), NULL, 'the catalog is that of a fresh store');
 SELECT is((SELECT string_agg(version || ' ' || applied_by, ', ' ORDER BY id) FROM order_proc.migration_history WHERE version <> '1.0'),
-          (SELECT string_agg(target || ' order_proc_test_owner', ', ' ORDER BY b) FROM ups), 'the history says that it was the owner');
+          (SELECT string_agg(target || ' regress_op_owner', ', ' ORDER BY b) FROM ups), 'the history says that it was the owner');
 SELECT is((SELECT concat_ws(' ', state, hint) FROM outcome('SELECT order_proc.migrate_store(''1.2'')')), '22023 The way down is ALTER EXTENSION order_proc UPDATE TO ''1.2'';', 'migrate_store does not go down');
 -- A lagging store and ALTER EXTENSION: only a step from exactly its layout is taken.
 CALL fresh('1.2');
@@ -489,7 +489,7 @@ SELECT snapshot('before') \g /dev/null
 SELECT count(*) FROM order_proc.migration_plan(:'newest') \g /dev/null
 SELECT snapshot('after') \g /dev/null
 SELECT is(differences('before', 'after'), NULL, 'looking at the plan changes nothing');
-SET ROLE order_proc_test_owner;
+SET ROLE regress_op_owner;
 SELECT statement FROM order_proc.migration_plan('1.1') WHERE phase = 'prepare' \gexec
 RESET ROLE;
 CREATE TABLE indexes AS SELECT oid, relname, relfilenode FROM pg_class WHERE relnamespace = to_regnamespace('order_store') AND relkind = 'i';
@@ -531,5 +531,5 @@ SELECT * FROM finish();
 DROP EXTENSION order_proc CASCADE;
 DROP SCHEMA order_store CASCADE;
 DROP SCHEMA migrations CASCADE;
-DROP OWNED BY order_proc_test_owner, order_proc_test_app;
-DROP ROLE order_proc_test_owner, order_proc_test_app;
+DROP OWNED BY regress_op_owner, regress_op_app;
+DROP ROLE regress_op_owner, regress_op_app;
