@@ -74,7 +74,7 @@ Fault read_integer(std::span<const pg::Text> columns, int column, int64 least, i
 }
 
 Fault read_quantity(std::span<const pg::Text> columns, int32* quantity) {
-  int64 value;
+  int64 value = 0;
   if (const Fault fault =
           read_integer(columns, l_quantity, PG_INT32_MIN, PG_INT32_MAX, "integer", &value))
     return fault;
