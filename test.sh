@@ -21,13 +21,15 @@ passed_sum=0 failed_sum=0
 
 # The lines by which pg_regress, pg_isolation_regress, prove, ctest and the lints report one test.
 readonly passed_line='\.\.\. ok +[0-9]+ ms|^test/.* \.+ ok$|Test +#[0-9]+: .* Passed|: OK, '
+readonly skipped_line='^test/.* \.+ skipped: '
 readonly failed_line='\.\.\. FAILED|\.\.\. failed|^test/.*\(Wstat: |Test +#[0-9]+: .*\*\*\*'
 
 count_lines() { grep -cE "$1" "$2" || true; }
 
-# part KIND NAME COMMAND...: KIND tests has to report at least one test; KIND step is one test itself.
+# part KIND NAME COMMAND...: KIND tests has to report at least one test; KIND step is one test itself. What a test was
+# skipped for is shown.
 part() {
-  local kind=$1 name=$2 status=0 passed failed began=$SECONDS log verdict
+  local kind=$1 name=$2 status=0 passed failed skipped began=$SECONDS log verdict
   shift 2
   log=$work/logs/${name//[^A-Za-z0-9+]/_}.log
   say "$name"
@@ -35,10 +37,12 @@ part() {
   if [ "$kind" = tests ]; then
     passed=$(count_lines "$passed_line" "$log")
     failed=$(count_lines "$failed_line" "$log")
-    if [ "$status" = 0 ] && [ "$passed" = 0 ]; then
+    skipped=$(grep -E "$skipped_line" "$log") || true
+    if [ "$status" = 0 ] && [ "$passed" = 0 ] && [ -z "$skipped" ]; then
       echo 'no test was run' >>"$log"
       status=1
     fi
+    [ -z "$skipped" ] || say "  $skipped"
   else
     passed=$((status == 0)) failed=0
   fi
@@ -129,6 +133,12 @@ ubsan_install() {
     as_user cmake --install "$work/cmake-ubsan"
 }
 
+# npm's settings are in the caller's HOME, and as_user gives another one.
+keep_npm_registry() {
+  command -v npm >/dev/null || return 0
+  npm_config_registry=$(npm config get registry 2>/dev/null) && export npm_config_registry
+}
+
 # Suites show their differences, the end of which is what the part prints.
 regress() {
   against "$1" installcheck-sql && return 0
@@ -159,6 +169,7 @@ main() {
   find_postgres
   open_work "test-$(checkout_name)"
   use_ccache
+  keep_npm_registry
   as_user mkdir -p "$work/logs"
   trap stop_servers EXIT
   trap 'exit 130' INT TERM
@@ -180,7 +191,7 @@ main() {
   part tests 'isolation suites'                 isolation gcc
   part step  'no internal error, no crash'      server_log gcc
   stop_servers
-  part tests 'clusters'                         against gcc installcheck-cluster
+  part tests 'clusters, a driver'               against gcc installcheck-cluster
 
   part step  'build with UBSan, install'        ubsan_install
   part step  'start a server with it'           start ubsan
