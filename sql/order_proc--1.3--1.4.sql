@@ -23,16 +23,25 @@ CREATE FUNCTION order_proc.layout_1_4_down() RETURNS SETOF order_proc.migration_
 LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_4_down$
 VALUES
 (1, 'prepare', 'ALTER TABLE order_store.customers ADD COLUMN IF NOT EXISTS name text', 'AccessExclusiveLock', true, NULL::pg_catalog.int8),
-(2, 'change', 'ALTER TABLE order_store.customers ADD COLUMN IF NOT EXISTS name text', 'AccessExclusiveLock', true, NULL),
+(2, 'prepare', 'CALL order_proc.backfill_customer_names()', 'RowExclusiveLock', true, order_proc.estimated_rows('order_store.customers')),
 (3, 'change', $sql$
+DO $column$
+BEGIN
+  -- ALTER TABLE would lock the table even when the plan has added the column.
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'order_store.customers'::regclass AND attname = 'name') THEN
+    ALTER TABLE order_store.customers ADD COLUMN name text;
+  END IF;
+END
+$column$$sql$, 'AccessExclusiveLock', true, NULL),
+(4, 'change', $sql$
 UPDATE order_store.customers SET name = order_proc.full_name(first_name, last_name)
 WHERE name IS DISTINCT FROM order_proc.full_name(first_name, last_name)$sql$,
 'RowExclusiveLock', false, order_proc.estimated_rows('order_store.customers')),
-(4, 'change', $sql$
+(5, 'change', $sql$
 ALTER TABLE order_store.customers ADD CONSTRAINT customers_names_backfilled
   CHECK (name IS NULL OR first_name IS NOT NULL OR last_name IS NOT NULL)$sql$,
 'AccessExclusiveLock', false, order_proc.estimated_rows('order_store.customers')),
-(5, 'attach', $sql$
+(6, 'attach', $sql$
 CREATE OR REPLACE TRIGGER sync_customer_name BEFORE INSERT OR UPDATE ON order_store.customers
 FOR EACH ROW EXECUTE FUNCTION order_proc.sync_customer_name()$sql$,
 'ShareRowExclusiveLock', true, NULL)

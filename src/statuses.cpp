@@ -34,10 +34,9 @@ bool announced(Oid table) {
   bool found = false;
   for (int i = 0; relation->trigdesc != nullptr && i < relation->trigdesc->numtriggers; ++i) {
     const Trigger& trigger = relation->trigdesc->triggers[i];
-    const char* const function = get_func_name(trigger.tgfoid);
     constexpr int16 events =
         TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE | TRIGGER_TYPE_TRUNCATE;
-    found |= function != nullptr && std::string_view(function) == "statuses_changed" &&
+    found |= is_our_function(trigger.tgfoid, "statuses_changed") &&
              trigger.tgenabled == TRIGGER_FIRES_ALWAYS && trigger.tgqual == nullptr &&
              trigger.tgnattr == 0 && (trigger.tgtype & events) == events;
   }

@@ -77,6 +77,10 @@ void invalidate_store();
 /// Owner of the table, as which RI triggers and the library itself touch it.
 Oid table_owner(Oid table);
 
+/// Whether the function is the one of that name in schema order_proc: nobody else may make
+/// functions there.
+bool is_our_function(Oid function, std::string_view name);
+
 /// Raises 42501 unless the caller owns the store (or is a superuser or member of the owner).
 void require_store_owner(const Store& store, const char* action);
 

@@ -246,8 +246,7 @@ std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& 
     const TriggerDesc* const triggers = table->trigdesc;
     bool found = false;
     for (int i = 0; triggers != nullptr && i < triggers->numtriggers && !found; ++i) {
-      const char* const function = get_func_name(triggers->triggers[i].tgfoid);
-      found = function != nullptr && std::string_view(function) == trigger.function;
+      found = is_our_function(triggers->triggers[i].tgfoid, trigger.function);
     }
     table_close(table, AccessShareLock);
     if (!found)
@@ -419,6 +418,12 @@ Oid table_owner(Oid table) {
   const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(row))->relowner;
   ReleaseSysCache(row);
   return owner;
+}
+
+bool is_our_function(Oid function, std::string_view name) {
+  const char* const its_name = get_func_name(function);
+  return its_name != nullptr && its_name == name &&
+         get_func_namespace(function) == get_namespace_oid("order_proc", true);
 }
 
 void require_store_owner(const Store& store, const char* action) {
