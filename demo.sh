@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # demo.sh: installs what is missing, builds and installs the extension, and shows it at work on real orders.
 #
-# Leaves a throw-away server running to look around in; the next demo.sh stops it and starts anew. The orders are
-# those of $ORDER_PROC_DATA or ../shared/data/online_retail (order_lines.csv.xz, customers.csv.xz, expected.json) when
-# they are there, otherwise generated ones. Called by root it installs into the system's PostgreSQL; called by anybody
-# else into a private copy of it.
+# Leaves a throw-away server running to look around in; the next demo.sh stops it and starts anew. The orders are the
+# lines in $ORDER_PROC_DATA or ../shared/data/online_retail (order_lines.csv.xz, customers.csv.xz, expected.json), dirty
+# as they come, when they are there, otherwise generated ones. Called by root it installs into the system's PostgreSQL;
+# called by anybody else into a private copy of it.
 set -euo pipefail
 # shellcheck source=test/lib.sh
 source "$(dirname "$0")/test/lib.sh"
 
 readonly data=${ORDER_PROC_DATA:-$top/../shared/data/online_retail}
-readonly batch=2000      # orders a transaction, and a line of progress
-readonly generated=5000  # orders, when there are no real ones
+readonly generated=100000  # lines, when there are no real ones
+readonly dirty=40          # every so many of these is bad
 
 psql() { as_user "$bindir/psql" -X -q -v ON_ERROR_STOP=1 -h "$server" -p "$server_port" "$@"; }
 # The application is no superuser. It owns the store, and that is all it needs.
@@ -46,21 +46,6 @@ create_shop() {
   psql -U postgres -d shop -c 'CREATE EXTENSION order_proc' -c "SELECT order_proc.create_store('shop')" >/dev/null
 }
 
-# The rest of both ways to fill the shop: calls create_order_with_items once for every row of new_order
-# (n, customer_id, status, product_ids, quantities, prices), a transaction for every $batch of them.
-create_orders() {
-  cat <<SQL
-SELECT count(*) AS total FROM new_order \gset
-CREATE UNIQUE INDEX ON new_order (n);
-ANALYZE new_order;
-SELECT format(
-  \$\$SELECT max(n) FILTER (WHERE id IS NOT NULL) || ' of %s orders'
-  FROM (SELECT n, order_proc.create_order_with_items(customer_id, status, NULL, product_ids, quantities, prices) AS id
-        FROM new_order WHERE n > %s AND n <= %s + $batch) AS made\$\$, :total, start, start)
-FROM generate_series(0, :total - 1, $batch) AS start \gexec
-SQL
-}
-
 real_customers() {
   cat <<'SQL'
 CREATE TEMP TABLE new_customer (id bigint, name text, email text);
@@ -69,35 +54,9 @@ SQL
   xzcat "$data/customers.csv.xz"
   cat <<'SQL'
 \.
-SELECT count(order_proc.create_customer(split_part(name, ' ', 1), nullif(substr(name, strpos(name || ' ', ' ') + 1), ''), email, id))
-       || ' customers'
+SELECT count(order_proc.create_customer(order_proc.first_name(name), order_proc.last_name(name), email, id)) || ' customers'
 FROM new_customer;
 SQL
-}
-
-# A line is clean when it has a customer, a quantity above 0 and a price of 0 or more; the others are cancellations,
-# write-offs and the like. Items stand in the order of their lines, orders in the order of their first line.
-real_orders() {
-  cat <<'SQL'
-CREATE TEMP TABLE line (
-  n bigint GENERATED ALWAYS AS IDENTITY,
-  order_ref text, customer_id text, product_id text, quantity text, price text, created_at text, status text);
-COPY line (order_ref, customer_id, product_id, quantity, price, created_at, status) FROM stdin WITH (FORMAT csv, HEADER);
-SQL
-  xzcat "$data/order_lines.csv.xz"
-  cat <<'SQL'
-\.
-SELECT count(*) || ' order lines read' FROM line;
-CREATE TEMP TABLE new_order AS
-SELECT row_number() OVER (ORDER BY min(n)) AS n, customer_id::bigint AS customer_id, min(status) AS status,
-       array_agg(product_id::bigint ORDER BY n) AS product_ids,
-       array_agg(quantity::int ORDER BY n) AS quantities,
-       array_agg(price::numeric ORDER BY n) AS prices
-FROM line
-WHERE customer_id IS NOT NULL AND quantity::int > 0 AND price::numeric >= 0
-GROUP BY order_ref, customer_id;
-SQL
-  create_orders
 }
 
 generated_customers() {
@@ -110,47 +69,94 @@ FROM generate_series(1, 500) AS i;
 SQL
 }
 
-generated_orders() {
-  cat <<SQL
-SELECT setseed(0.5) \gset
-CREATE TEMP TABLE new_order AS
-SELECT n, customer_id, (ARRAY['pending','paid','processing','shipped','delivered','cancelled'])[1 + floor(random() * 6)::int] AS status,
-       array_agg(1 + floor(random() * 1000)::bigint) AS product_ids,
-       array_agg(1 + floor(random() * 5)::int) AS quantities,
-       array_agg(round((1 + random() * 99)::numeric, 2)) AS prices
-FROM (SELECT row_number() OVER () AS n, c.id AS customer_id
-      FROM order_store.customers AS c, generate_series(1, $generated / 500)) AS one,
-     generate_series(1, 1 + n % 8)
-GROUP BY n, customer_id;
-SQL
-  create_orders
+real_lines() { xzcat "$data/order_lines.csv.xz"; }
+
+# The lines of an order stand far apart.
+generated_lines() {
+  awk -v lines="$generated" -v dirty="$dirty" 'BEGIN {
+    split("pending paid processing shipped delivered cancelled", status)
+    print "order_ref,customer_id,product_id,quantity,price,created_at,status"
+    for (i = 1; i <= lines; i++) {
+      n = (i * 7919) % 20011
+      customer = 1 + n % 500; quantity = 1 + i % 5; price = sprintf("%d.%02d", 1 + i % 90, i % 100)
+      if (i % dirty == 0) {
+        kind = (i / dirty) % 5
+        if (kind == 0) customer = ""
+        if (kind == 1) customer = 99999999
+        if (kind == 2) quantity = -quantity
+        if (kind == 3) price = "free"
+        if (kind == 4) quantity = "99999999999"
+      }
+      printf "web-%d,%s,%d,%s,%s,2026-01-%02d 12:00:00,%s\n", n, customer, 1 + i % 1000, quantity, price, 1 + n % 28, status[1 + n % 6]
+    }
+  }'
 }
 
-fill_shop() {
-  local kind=generated began
-  [ -r "$data/order_lines.csv.xz" ] && kind=real
-  case $kind in
-    real) say "filling the shop with the real orders in $(cd "$data" && pwd)" ;;
-    generated) say "no order lines in $data: filling the shop with $generated generated orders" ;;
-  esac
-  "${kind}_customers" | shop -At | narrate
-  began=$SECONDS
-  "${kind}_orders" | shop -At | narrate
-  say "$(value "SELECT to_char((SELECT count(*) FROM order_store.orders), 'FM999,999,999') || ' orders with '
-    || to_char((SELECT count(*) FROM order_store.order_items), 'FM999,999,999') || ' items'") in $((SECONDS - began)) s"
-  [ "$kind" = generated ] || compare_with_expected
+# How far the COPY is that runs now: it first reads all lines, then loads the clean ones, order by order.
+copy_progress() {
+  psql -U postgres -d shop -At -v lines="$1" <<'SQL'
+SELECT CASE WHEN tuples_processed <= :lines THEN to_char(tuples_processed, 'FM999,999,999') || ' lines read'
+            ELSE to_char(tuples_processed - :lines, 'FM999,999,999') || ' lines loaded' END
+FROM pg_stat_progress_copy WHERE relid = 'order_proc.order_import'::regclass;
+SQL
+}
+
+# import FILE LINES: sets imported to "lines accepted|rejected|orders made|known before".
+import() {
+  local file=$1 lines=$2 log=$work/import.log process
+  shop -At -c "\\copy order_proc.order_import FROM '$file' WITH (FORMAT csv, HEADER)" \
+    -c 'SELECT lines - rejected, rejected, orders, known FROM order_proc.last_import()' >"$log" 2>&1 &
+  process=$!
+  while sleep 1; kill -0 "$process" 2>/dev/null; do copy_progress "$lines" | narrate; done
+  wait "$process" || { cat "$log" >&2; die 'the import failed'; }
+  sed '$d' "$log" | narrate
+  imported=$(tail -n 1 "$log")
+}
+
+stored() {
+  value "SELECT format('%s orders, %s items, total %s', (SELECT count(*) FROM order_store.orders),
+    (SELECT count(*) FROM order_store.order_items), (SELECT sum(total_amount) FROM order_store.orders))"
 }
 
 expected() { sed -n "s/^ *\"$1\": *\"\{0,1\}\([0-9.]*\)\"\{0,1\},\{0,1\}$/\1/p" "$data/expected.json"; }
 
-# The files' own account of what a correct import gives.
-compare_with_expected() {
-  local wanted found
-  wanted="$(expected orders_loaded_skip_row) orders, $(expected accepted_lines) items, total $(expected total_amount_skip_row)"
-  found=$(value "SELECT format('%s orders, %s items, total %s', (SELECT count(*) FROM order_store.orders),
-    (SELECT count(*) FROM order_store.order_items), (SELECT sum(total_amount) FROM order_store.orders))")
-  [ "$found" = "$wanted" ] || die "made $found, but expected.json says $wanted"
-  say "as expected.json says: $found"
+# check_import LINES: the files' own account of what a correct import gives; or what was generated.
+check_import() {
+  local accepted rejected orders known found wanted
+  IFS='|' read -r accepted rejected orders known <<<"$imported"
+  found="$accepted lines accepted, $rejected rejected"
+  if [ "$kind" = real ]; then
+    found+=", $orders orders, total $(value 'SELECT sum(total_amount) FROM order_store.orders')"
+    wanted="$(expected accepted_lines) lines accepted, $(expected rejected_lines) rejected, $(expected orders_loaded_skip_row) orders, total $(expected total_amount_skip_row)"
+  else
+    wanted="$(($1 - $1 / dirty)) lines accepted, $(($1 / dirty)) rejected"
+  fi
+  [ "$found" = "$wanted" ] || die "expected $wanted; found $found"
+  [ "$known" = 0 ] || die "$known orders were known before the first import"
+  say "as expected: $found"
+}
+
+fill_shop() {
+  local file=$work/order_lines.csv lines orders before
+  kind=generated
+  [ ! -r "$data/order_lines.csv.xz" ] || kind=real
+  case $kind in
+    real) say "the real orders in $(cd "$data" && pwd)" ;;
+    generated) say "no order lines in $data: generating some" ;;
+  esac
+  "${kind}_customers" | shop -At | narrate
+  "${kind}_lines" | as_user tee "$file" >/dev/null
+  lines=$(($(wc -l <"$file") - 1))
+  say "importing $lines lines, dirty as they are: \\copy order_proc.order_import FROM '$file' WITH (FORMAT csv, HEADER)"
+  import "$file" "$lines"
+  check_import "$lines"
+  before=$(stored)
+  orders=$(cut -d '|' -f 3 <<<"$imported")
+  say 'importing the same file again'
+  import "$file" "$lines"
+  [ "$(stored)" = "$before" ] || die "the second import made $(stored) of $before"
+  [ "$(cut -d '|' -f 3-4 <<<"$imported")" = "0|$orders" ] || die "of $orders orders the second import did not know all: $imported"
+  say "nothing was added, all $orders orders were known: $before"
 }
 
 # An order of today, from the first call on.
@@ -168,6 +174,9 @@ live_order() {
 }
 
 show_shop() {
+  show "SELECT sqlstate, count(*) AS lines, min(line_number) AS first, (array_agg(message ORDER BY line_number))[1] AS example,
+  (array_agg(raw_line ORDER BY line_number))[1] AS line
+FROM order_store.import_rejects WHERE import_id = 1 GROUP BY sqlstate ORDER BY lines DESC"
   live_order
   show 'SELECT * FROM order_proc.order_counts()'
   show 'SELECT id, customer_id, status, total_amount, customer_name, created_at FROM order_proc.list_orders_paginated(10)'

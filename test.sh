@@ -136,7 +136,8 @@ ubsan_install() {
 # npm's settings are in the caller's HOME, and as_user gives another one.
 keep_npm_registry() {
   command -v npm >/dev/null || return 0
-  npm_config_registry=$(npm config get registry 2>/dev/null) && export npm_config_registry
+  npm_config_registry=$(npm config get registry 2>/dev/null) || return 0
+  export npm_config_registry
 }
 
 # Suites show their differences, the end of which is what the part prints.
