@@ -10,6 +10,7 @@
 #include "pg/copy_position.hpp"
 #include "pg/error.hpp"
 #include "pg/record.hpp"
+#include "pg/trigger.hpp"
 #include "pg/user.hpp"
 #include "statuses.hpp"
 
@@ -145,18 +146,11 @@ MemoryContextSwitchTo(saved);
 return import;
 }  // namespace
 
-const TriggerData* trigger_data(FunctionCallInfo fcinfo, const char* name) {
-  if (!CALLED_AS_TRIGGER(fcinfo))
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("%s() must be called as a trigger", name));
-  return reinterpret_cast<const TriggerData*>(fcinfo->context);
-}
-
 /// Only the views of the extension feed imports.
 Import& import_of(const TriggerData* trigger, const char* name) {
-  if (!TRIGGER_FIRED_INSTEAD(trigger->tg_event) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("%s() must be fired INSTEAD OF INSERT FOR EACH ROW", name));
+  pg::require_trigger(
+      TRIGGER_FIRED_INSTEAD(trigger->tg_event) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event), name,
+      "INSTEAD OF INSERT FOR EACH ROW");
   if (current == nullptr || current->view != RelationGetRelid(trigger->tg_relation))
     ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
             errmsg("%s() needs the statement triggers of order_proc.order_import beside it", name));
@@ -275,22 +269,20 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(order_proc_begin_import);
 Datum order_proc_begin_import(PG_FUNCTION_ARGS) {
-  const TriggerData* const trigger = trigger_data(fcinfo, "begin_import");
-  if (!TRIGGER_FIRED_BEFORE(trigger->tg_event) || TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-      !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-      trigger->tg_relation->rd_rel->relkind != RELKIND_VIEW ||
-      RelationGetDescr(trigger->tg_relation)->natts > static_cast<int>(column_count))
-    ereport(
-        ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-        errmsg(
-            "begin_import() must be fired BEFORE INSERT FOR EACH STATEMENT on a view for imports"));
+  const TriggerData* const trigger = pg::trigger_data(fcinfo, "begin_import");
+  pg::require_trigger(
+      TRIGGER_FIRED_BEFORE(trigger->tg_event) && !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
+          TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
+          trigger->tg_relation->rd_rel->relkind == RELKIND_VIEW &&
+          RelationGetDescr(trigger->tg_relation)->natts <= static_cast<int>(column_count),
+      "begin_import", "BEFORE INSERT FOR EACH STATEMENT on a view for imports");
   (void)push_import(RelationGetRelid(trigger->tg_relation));
   return PointerGetDatum(nullptr);
 }
 
 PG_FUNCTION_INFO_V1(order_proc_import_line);
 Datum order_proc_import_line(PG_FUNCTION_ARGS) {
-  const TriggerData* const trigger = trigger_data(fcinfo, "import_line");
+  const TriggerData* const trigger = pg::trigger_data(fcinfo, "import_line");
   Import& import = import_of(trigger, "import_line");
   const pg::CopyPosition position = pg::copy_position(import.view);
   import.copying = position.copying;
@@ -310,12 +302,11 @@ Datum order_proc_import_line(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(order_proc_end_import);
 Datum order_proc_end_import(PG_FUNCTION_ARGS) {
-  const TriggerData* const trigger = trigger_data(fcinfo, "end_import");
-  if (!TRIGGER_FIRED_AFTER(trigger->tg_event) || TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-      current == nullptr || current->view != RelationGetRelid(trigger->tg_relation))
-    ereport(
-        ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-        errmsg("end_import() must be fired AFTER INSERT FOR EACH STATEMENT on a view for imports"));
+  const TriggerData* const trigger = pg::trigger_data(fcinfo, "end_import");
+  pg::require_trigger(TRIGGER_FIRED_AFTER(trigger->tg_event) &&
+                          !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) && current != nullptr &&
+                          current->view == RelationGetRelid(trigger->tg_relation),
+                      "end_import", "AFTER INSERT FOR EACH STATEMENT on a view for imports");
   Import& import = *current;
   const MemoryContext saved = MemoryContextSwitchTo(import.memory);
   finish_reading(import);

@@ -41,7 +41,7 @@ struct Order {
   int64 customer_id;
   int64 count;     ///< good lines
   int64 bad_line;  ///< the first bad one, 0 for none; only with skip_order
-  int128 total;  ///< hundredths
+  int128 total;    ///< hundredths
   uint64 sums[2];  ///< of the lines' hashes: lines in another order are the same request
   TimestampTz created_at;
   bool has_created_at;

@@ -6,6 +6,7 @@
 #include "migration.hpp"
 #include "pg/error.hpp"
 #include "pg/spi.hpp"
+#include "pg/trigger.hpp"
 #include "pg/user.hpp"
 
 namespace order_proc {
@@ -134,15 +135,12 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(order_proc_sync_customer_name);
 Datum order_proc_sync_customer_name(PG_FUNCTION_ARGS) {
-  if (!CALLED_AS_TRIGGER(fcinfo))
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("sync_customer_name() must be called as a trigger"));
-  const auto* const trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
+  const TriggerData* const trigger = pg::trigger_data(fcinfo, "sync_customer_name");
   const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
-  if (!TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-      !(update || TRIGGER_FIRED_BY_INSERT(trigger->tg_event)))
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("sync_customer_name() must be fired BEFORE INSERT OR UPDATE FOR EACH ROW"));
+  pg::require_trigger(TRIGGER_FIRED_BEFORE(trigger->tg_event) &&
+                          TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
+                          (update || TRIGGER_FIRED_BY_INSERT(trigger->tg_event)),
+                      "sync_customer_name", "BEFORE INSERT OR UPDATE FOR EACH ROW");
   const NameColumns columns = name_columns(trigger);
   const TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
   const HeapTuple row = update ? trigger->tg_newtuple : trigger->tg_trigtuple;

@@ -6,6 +6,7 @@
 
 #include "pg/error.hpp"
 #include "pg/spi.hpp"
+#include "pg/trigger.hpp"
 #include "pg/user.hpp"
 
 namespace order_proc {
@@ -243,14 +244,11 @@ Datum order_proc_update_order_status(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(order_proc_record_status_change);
 Datum order_proc_record_status_change(PG_FUNCTION_ARGS) {
-  if (!CALLED_AS_TRIGGER(fcinfo))
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("record_status_change() must be called as a trigger"));
-  auto* const trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
-  if (!TRIGGER_FIRED_AFTER(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-      !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("record_status_change() must be fired AFTER UPDATE FOR EACH ROW"));
+  TriggerData* const trigger = pg::trigger_data(fcinfo, "record_status_change");
+  pg::require_trigger(TRIGGER_FIRED_AFTER(trigger->tg_event) &&
+                          TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
+                          TRIGGER_FIRED_BY_UPDATE(trigger->tg_event),
+                      "record_status_change", "AFTER UPDATE FOR EACH ROW");
   const Store& store = open_store_at_any_layout();
   require_orders(store, trigger->tg_relation);
   const TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
@@ -283,13 +281,10 @@ Datum order_proc_record_status_change(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(order_proc_statuses_changed);
 Datum order_proc_statuses_changed(PG_FUNCTION_ARGS) {
-  if (!CALLED_AS_TRIGGER(fcinfo))
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("statuses_changed() must be called as a trigger"));
-  const auto* const trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
-  if (!TRIGGER_FIRED_AFTER(trigger->tg_event) || TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("statuses_changed() must be fired AFTER a change FOR EACH STATEMENT"));
+  const TriggerData* const trigger = pg::trigger_data(fcinfo, "statuses_changed");
+  pg::require_trigger(
+      TRIGGER_FIRED_AFTER(trigger->tg_event) && !TRIGGER_FIRED_FOR_ROW(trigger->tg_event),
+      "statuses_changed", "AFTER a change FOR EACH STATEMENT");
   CacheInvalidateRelcache(trigger->tg_relation);
   return PointerGetDatum(nullptr);
 }
