@@ -518,16 +518,16 @@ $$;
 
 INSERT INTO cases (name, ddl, path, effect) VALUES
 ('tables as they were made', '', 'fast: ', '$.items.size() > 1500 && $.answers."thirteen, 100, skip_row".size() == 1 && $.answers."single, 5, abort".sqlstate == "23503"'),
-('a CHECK', 'ALTER TABLE order_store.order_items ADD CHECK (product_id <> 13)', 'fast: ', '$.answers."thirteen, 100, skip_row".size() == 5 && $.answers."thirteen, 100, abort".sqlstate == "23514"'),
-('a CHECK that fails to compute', 'ALTER TABLE order_store.order_items ADD CHECK (1 / (product_id - 13) < 5)', 'fast: ', '$.answers."thirteen, 100, skip_row"[1].sqlstate == "22012"'),
-('a unique index', 'CREATE UNIQUE INDEX ON order_store.order_items (order_id, product_id)', 'fast: ', '$.answers."twins, 100, skip_row".size() == 10 && $.answers."twins, 100, abort".sqlstate == "23505"'),
-('a partial unique index', 'CREATE UNIQUE INDEX ON order_store.order_items (product_id, order_id) WHERE product_id < 506', 'fast: ', '$.answers."twins, 100, skip_row".size() == 9'),
-('a unique index on an expression', 'CREATE UNIQUE INDEX ON order_store.order_items (order_id, (product_id * 2), (price > 1000))', 'fast: ', '$.answers."twins, 5, skip_row".size() > 5'),
+('a CHECK', 'ALTER TABLE order_store.order_items ADD CHECK (product_id <> 13)', '', '$.answers."thirteen, 100, skip_row".size() == 5 && $.answers."thirteen, 100, abort".sqlstate == "23514"'),
+('a CHECK that fails to compute', 'ALTER TABLE order_store.order_items ADD CHECK (1 / (product_id - 13) < 5)', '', '$.answers."thirteen, 100, skip_row"[1].sqlstate == "22012"'),
+('a unique index', 'CREATE UNIQUE INDEX ON order_store.order_items (order_id, product_id)', '', '$.answers."twins, 100, skip_row".size() == 10 && $.answers."twins, 100, abort".sqlstate == "23505"'),
+('a partial unique index', 'CREATE UNIQUE INDEX ON order_store.order_items (product_id, order_id) WHERE product_id < 506', '', '$.answers."twins, 100, skip_row".size() == 9'),
+('a unique index on an expression', 'CREATE UNIQUE INDEX ON order_store.order_items (order_id, (product_id * 2), (price > 1000))', '', '$.answers."twins, 5, skip_row".size() > 5'),
 ('indexes, partial, on expressions, descending', $$
   CREATE INDEX ON order_store.order_items (product_id, (quantity * price)) WHERE price > 1; CREATE INDEX ON order_store.order_items (order_id DESC, price DESC NULLS LAST);
-  CREATE INDEX ON order_store.order_items ((order_id >> 12)) INCLUDE (quantity) WHERE quantity > 1$$, 'fast: ', '$.items.size() > 1500'),
-('an index that fails to compute', 'CREATE INDEX ON order_store.order_items ((1 / (product_id - 13)))', 'fast: ', '$.answers."thirteen, 100, skip_row"[1].sqlstate == "22012"'),
-('two faults, two constraints', 'CREATE UNIQUE INDEX ON order_store.order_items (order_id, product_id); ALTER TABLE order_store.order_items ADD CHECK (product_id <> 13 AND price <> 22)', 'fast: ', '$.answers."twins, 100, skip_row"[9].sqlstate == "23505"'),
+  CREATE INDEX ON order_store.order_items ((order_id >> 12)) INCLUDE (quantity) WHERE quantity > 1$$, '', '$.items.size() > 1500'),
+('an index that fails to compute', 'CREATE INDEX ON order_store.order_items ((1 / (product_id - 13)))', '', '$.answers."thirteen, 100, skip_row"[1].sqlstate == "22012"'),
+('two faults, two constraints', 'CREATE UNIQUE INDEX ON order_store.order_items (order_id, product_id); ALTER TABLE order_store.order_items ADD CHECK (product_id <> 13 AND price <> 22)', '', '$.answers."twins, 100, skip_row"[9].sqlstate == "23505"'),
 ('a column that may be NULL', 'ALTER TABLE order_store.order_items ADD warehouse int', 'fast: ', '$.items[0].warehouse == null && $.items.size() > 1500'),
 ('columns dropped and moved', 'ALTER TABLE order_store.order_items ADD gone text; ALTER TABLE order_store.order_items DROP gone; ALTER TABLE order_store.order_items DROP price; ALTER TABLE order_store.order_items ADD price numeric(10,2) NOT NULL CHECK (price >= 0 AND price <> ''NaN'')',
  '', '$.items.size() > 1500'),
@@ -596,6 +596,25 @@ INSERT INTO cases (name, ddl, path, effect, role) VALUES
 ('the owner', '', 'fast: ', '$.items.size() > 1500', 'regress_batch_owner'),
 ('a role without rights', '', 'executor: ', '$.answers."clean, 100, abort".sqlstate == "42501" && $.answers."mixed, 4, skip_row".sqlstate == "42501"', 'regress_batch_nobody');
 SELECT format('SELECT * FROM check_case(%L)', name) FROM cases ORDER BY n \gexec
+
+-- The path that is told is the path that is taken: the executor's errors name its statement.
+CREATE FUNCTION told_and_taken(ddl text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  told text;
+  context text;
+BEGIN
+  EXECUTE ddl;
+  told := (SELECT path FROM order_proc.explain_fast_path() WHERE operation = 'batch_create_order_items');
+  PERFORM order_proc.batch_create_order_items('{5958,5958}', '{13,13}', '{1,1}', '{1,1}');
+  RAISE EXCEPTION SQLSTATE 'UNDO0';
+EXCEPTION WHEN OTHERS THEN
+  GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
+  RETURN concat_ws(' ', told, CASE WHEN context ~ 'SQL statement "INSERT' THEN 'executor' ELSE 'fast' END);
+END
+$$;
+SELECT ok(told_and_taken(ddl) IN ('fast fast', 'executor executor'), 'the path told is the path taken: ' || ddl) FROM unnest(ARRAY[
+  'ALTER TABLE order_store.order_items ADD CHECK (product_id <> 13)', 'CREATE UNIQUE INDEX ON order_store.order_items (order_id, product_id)',
+  refuse('P0001', 13), 'CREATE INDEX ON order_store.order_items ((1 / (product_id - 13)))']) AS ddl;
 
 ------------------------------------------------------------------------------------------------------------
 -- A million
