@@ -94,6 +94,19 @@ unit_tests() {
     as_user_limited ctest --test-dir "$work/cmake" -j "$(nproc)" --output-on-failure --no-tests=error
 }
 
+# Every fuzz target for a minute, starting from the corpus; longer ones are for a developer, see CMakeLists.txt.
+fuzz() {
+  local source target
+  as_user_limited cmake -S "$work/gcc" -B "$work/cmake-fuzz" -DPG_CONFIG="$pg_config" -DFUZZ=ON -DCMAKE_CXX_COMPILER=clang++ || return
+  for source in "$work"/gcc/test/unit/fuzz_*.cpp; do
+    target=$(basename "$source" .cpp)
+    as_user_limited cmake --build "$work/cmake-fuzz" -j "$(nproc)" --target "$target" &&
+      as_user mkdir -p "$work/cmake-fuzz/corpus-$target" &&
+      as_user_limited "$work/cmake-fuzz/$target" -max_total_time=60 -print_final_stats=1 -artifact_prefix="$work/cmake-fuzz/" \
+        "$work/cmake-fuzz/corpus-$target" "$work/gcc/test/unit/corpus" || return
+  done
+}
+
 tidy() { as_user_limited "$work/gcc/test/lint/tidy.sh" "$work/cmake"; }
 
 # --- with a server -----------------------------------------------------------------------------------------------
@@ -165,7 +178,7 @@ server_log() {
 
 main() {
   cd /
-  need_packages g++ make cmake clang clang-format clang-tidy libgtest-dev shellcheck libipc-run-perl \
+  need_packages g++ make cmake clang libclang-rt-dev clang-format clang-tidy libgtest-dev shellcheck libipc-run-perl \
     "postgresql-$pg_major" "postgresql-server-dev-$pg_major" "postgresql-$pg_major-pgtap"
   find_postgres
   open_work "test-$(checkout_name)"
@@ -185,6 +198,7 @@ main() {
   part tests 'lints, objects of clang++'        lints "$work/clang" clang++
   part tests 'unit tests, plain and sanitized'  unit_tests
   part step  'clang-tidy'                       tidy
+  part step  'fuzzing'                          fuzz
 
   part step  'install'                          pgxs_install
   part step  'start a server'                   start gcc
