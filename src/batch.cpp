@@ -40,6 +40,7 @@ struct Fault {
   uint32 row;  ///< from 0
   int sqlstate;
   const char* message;
+  const char* constraint = nullptr;  ///< the one of order_items that would refuse it
 };
 
 /// Faults of a chunk, by row.
@@ -82,7 +83,8 @@ std::optional<Fault> row_fault(const Store& store, const Batch& batch, uint32 ro
     return Fault{row, ERRCODE_NULL_VALUE_NOT_ALLOWED, psprintf("%s must not be NULL", column)};
   if (batch.quantities.values[row] <= 0)
     return Fault{row, ERRCODE_CHECK_VIOLATION,
-                 psprintf("quantity must be positive: %d", batch.quantities.values[row])};
+                 psprintf("quantity must be positive: %d", batch.quantities.values[row]),
+                 "order_items_quantity_check"};
   const Datum price = batch.prices.values[row];
   // A column of the owner's making rounds for itself, and what it cannot hold shows when it is
   // inserted.
@@ -100,7 +102,8 @@ std::optional<Fault> row_fault(const Store& store, const Batch& batch, uint32 ro
                    psprintf("price is out of range for numeric(10,2): %s", numeric_text(price))};
     default:
       return Fault{row, ERRCODE_CHECK_VIOLATION,
-                   psprintf("price must be a number and not negative: %s", numeric_text(price))};
+                   psprintf("price must be a number and not negative: %s", numeric_text(price)),
+                   "order_items_price_check"};
   }
 }
 
@@ -146,7 +149,8 @@ std::span<uint32> find_faults(const Store& store, const Batch& batch, const Chun
       rows[kept++] = rows[i];
     else
       faults.add({rows[i], ERRCODE_FOREIGN_KEY_VIOLATION,
-                  psprintf("order " INT64_FORMAT " does not exist", order_id)});
+                  psprintf("order " INT64_FORMAT " does not exist", order_id),
+                  "order_items_order_id_fkey"});
   }
   return {rows, kept};
 }
@@ -154,7 +158,12 @@ std::span<uint32> find_faults(const Store& store, const Batch& batch, const Chun
 [[noreturn]] void raise(const Fault& fault) {
   ereport(ERROR, errcode(fault.sqlstate), errmsg("%s", fault.message),
           errdetail("Row %u of the batch.", fault.row + 1),
-          errhint("on_error => 'skip_row' leaves such rows out and reports them."));
+          errhint("on_error => 'skip_row' leaves such rows out and reports them."),
+          err_generic_string(PG_DIAG_SCHEMA_NAME, "order_store"),
+          err_generic_string(PG_DIAG_TABLE_NAME, "order_items"),
+          fault.constraint == nullptr
+              ? 0
+              : err_generic_string(PG_DIAG_CONSTRAINT_NAME, fault.constraint));
 }
 
 /// What a batch is working on.
@@ -178,8 +187,10 @@ int64 insert_halving(const Work& work, const Chunk& chunk, std::span<const uint3
   if (rows.empty()) return 0;
   CHECK_FOR_INTERRUPTS();
   check_stack_depth();
-  ErrorData* const error = pg::in_savepoint([&] { write_items(*work.store, work.items, rows); });
-  if (error == nullptr) return static_cast<int64>(rows.size());
+  int64 written = 0;
+  ErrorData* const error =
+      pg::in_savepoint([&] { written = write_items(*work.store, work.items, rows); });
+  if (error == nullptr) return written;
   if (!pg::caused_by_data(error)) ReThrowError(error);
   if (rows.size() == 1) {
     faults.add({chunk.first + rows[0], error->sqlerrcode, error->message});
@@ -221,8 +232,7 @@ void sort_by_row(const Faults& faults) {
 void run_abort(const Work& work, const Chunk& chunk, std::span<const uint32> rows,
                const Faults& faults) {
   if (faults.count > 0) raise(faults.list[0]);
-  write_items(*work.store, work.items, rows);
-  report_chunk(work, chunk, static_cast<int64>(rows.size()), nullptr);
+  report_chunk(work, chunk, write_items(*work.store, work.items, rows), nullptr);
 }
 
 /// All of the chunk or nothing of it.
@@ -233,8 +243,10 @@ void run_skip_chunk(const Work& work, const Chunk& chunk, std::span<const uint32
     first.message = psprintf("row %u: %s", first.row + 1, first.message);
     return report_chunk(work, chunk, 0, &first);
   }
-  ErrorData* const error = pg::in_savepoint([&] { write_items(*work.store, work.items, rows); });
-  if (error == nullptr) return report_chunk(work, chunk, static_cast<int64>(rows.size()), nullptr);
+  int64 written = 0;
+  ErrorData* const error =
+      pg::in_savepoint([&] { written = write_items(*work.store, work.items, rows); });
+  if (error == nullptr) return report_chunk(work, chunk, written, nullptr);
   if (!pg::caused_by_data(error)) ReThrowError(error);
   const Fault failure{chunk.first, error->sqlerrcode, error->message};
   report_chunk(work, chunk, 0, &failure);

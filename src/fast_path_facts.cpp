@@ -223,9 +223,22 @@ const char* create_obstacle(const Store& store, const Facts& facts) {
   return rights_of_caller(store, facts).create_obstacle;
 }
 
-const char* items_obstacle(const Store& store, const Facts& facts) {
+namespace {
+
+/// Items go in together and their keys apart, by key: only where neither shows.
+const char* together_obstacle(const TableFacts& items) {
+  if (items.row_by_row) return "a constraint of the user's may refuse rows of order_items";
+  for (const IndexUse& use : items.indexes)
+    if (use.oid == items.primary_key && use.info->ii_NumIndexAttrs == 2) return nullptr;
+  return "the primary key of \"order_items\" is not just (order_id, id)";
+}
+
+}  // namespace
+
+const char* batch_obstacle(const Store& store, const Facts& facts) {
   for (const char* reason : {session_obstacle(), facts.items.insert_obstacle})
     if (reason != nullptr) return reason;
+  if (const char* reason = together_obstacle(facts.items)) return reason;
   return rights_of_caller(store, facts).items_obstacle;
 }
 

@@ -96,7 +96,7 @@ Datum order_proc_explain_fast_path(PG_FUNCTION_ARGS) {
                                  : obstacle))});
   };
   add("create_order_with_items", create_obstacle(store, facts));
-  add("batch_create_order_items", items_obstacle(store, facts));
+  add("batch_create_order_items", batch_obstacle(store, facts));
   for (const char* reader : {"get_order", "get_order_with_items", "get_orders"})
     add(reader, read_obstacle(store, facts));
   return results.done();

@@ -190,9 +190,7 @@ std::string_view joined(std::span<const pg::Text> columns) {
   initStringInfo(&line);
   for (std::size_t i = 0; i < columns.size(); ++i) {
     if (i > 0) appendStringInfoChar(&line, ',');
-    if (columns[i])
-      appendBinaryStringInfo(&line, columns[i].view().data(),
-                             static_cast<int>(columns[i].view().size()));
+    if (columns[i]) append_csv(&line, columns[i].view());
   }
   return {line.data, static_cast<std::size_t>(line.len)};
 }

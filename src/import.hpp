@@ -103,6 +103,9 @@ void load_orders(Import& import);
 /// Notes a line that is left out; with import_on_error = abort, raises it.
 void reject_line(Import& import, const Reject& reject);
 
+/// A field of a line that is put together again, in quotes where it needs them.
+void append_csv(StringInfo line, std::string_view field);
+
 void begin_rejects(Import& import);
 
 /// Writes order_store.import_rejects, in the order of the lines.

@@ -22,10 +22,7 @@ namespace {
 const char* rebuilt(const Import& import, std::string_view order_ref, const LineData& line) {
   StringInfoData text;
   initStringInfo(&text);
-  const bool quote = order_ref.find_first_of(",\"\n\r") != std::string_view::npos;
-  if (quote) appendStringInfoChar(&text, '"');
-  for (const char c : order_ref) appendStringInfo(&text, c == '"' ? "%c\"" : "%c", c);
-  if (quote) appendStringInfoChar(&text, '"');
+  append_csv(&text, order_ref);
   appendStringInfo(
       &text, "," INT64_FORMAT "," INT64_FORMAT ",%d,%s,", line.customer_id, line.product_id,
       line.quantity,

@@ -61,6 +61,17 @@ void insert_batch(const Import& import, RejectBatch& batch, Datum by) {
 
 }  // namespace
 
+void append_csv(StringInfo line, std::string_view field) {
+  if (field.find_first_of(",\"\n\r") == std::string_view::npos)
+    return appendBinaryStringInfo(line, field.data(), static_cast<int>(field.size()));
+  appendStringInfoChar(line, '"');
+  for (const char c : field) {
+    if (c == '"') appendStringInfoChar(line, c);
+    appendStringInfoChar(line, c);
+  }
+  appendStringInfoChar(line, '"');
+}
+
 void begin_rejects(Import& import) {
   const TupleDesc descriptor = CreateTemplateTupleDesc(4);
   TupleDescInitEntry(descriptor, 1, "line_number", INT8OID, -1, 0);

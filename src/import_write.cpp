@@ -202,8 +202,8 @@ void write_together(Load& load, std::span<Order* const> orders,
 /// Whether a row may be refused by something of the user's.
 bool may_be_refused(const Store& store) {
   const Facts& facts = fast_path_facts(store);
-  return create_obstacle(store, facts) != nullptr || items_obstacle(store, facts) != nullptr ||
-         facts.orders.row_by_row || facts.items.row_by_row;
+  return create_obstacle(store, facts) != nullptr || batch_obstacle(store, facts) != nullptr ||
+         facts.orders.row_by_row;
 }
 
 void write_halving(Load& load, std::span<Order* const> orders,

@@ -126,14 +126,6 @@ void insert_keys(Relation table, const Facts& facts, std::span<KeyEntry> entries
   index_close(index, RowExclusiveLock);
 }
 
-/// The primary key is fed apart only when it is just (order_id, id).
-bool may_sort_keys(const Facts& facts) {
-  if (facts.items.row_by_row) return false;
-  for (const IndexUse& use : facts.items.indexes)
-    if (use.oid == facts.items.primary_key) return use.info->ii_NumIndexAttrs == 2;
-  return false;
-}
-
 void write_fast(const Store& store, Facts& facts, const ItemArrays& items,
                 std::span<const uint32> rows) {
   const Relation table = table_open(store.table(Table::order_items), NoLock);
@@ -152,7 +144,8 @@ void write_fast(const Store& store, Facts& facts, const ItemArrays& items,
   CommandCounterIncrement();
 }
 
-void write_by_executor(const Store& store, const ItemArrays& items, std::span<const uint32> rows) {
+uint64 write_by_executor(const Store& store, const ItemArrays& items,
+                         std::span<const uint32> rows) {
   const std::size_t count = rows.size();
   Datum* const prices = allocate<Datum>(count);
   for (std::size_t i = 0; i < count; ++i) prices[i] = items.prices[rows[i]];
@@ -162,24 +155,26 @@ void write_by_executor(const Store& store, const ItemArrays& items, std::span<co
       make_array<int32>(count, INT4OID, [&](std::size_t i) { return items.quantities[rows[i]]; }),
       PointerGetDatum(
           construct_array(prices, static_cast<int>(count), NUMERICOID, -1, false, TYPALIGN_INT))};
-  pg::with_spi([&] {
-    insert_rows.run(store.layout.index, {pg::Value(arrays[0]), pg::Value(arrays[1]),
-                                         pg::Value(arrays[2]), pg::Value(arrays[3])});
+  return pg::with_spi([&] {
+    return insert_rows.run(store.layout.index, {pg::Value(arrays[0]), pg::Value(arrays[1]),
+                                                pg::Value(arrays[2]), pg::Value(arrays[3])});
   });
 }
 
 }  // namespace
 
-void write_items(const Store& store, const ItemArrays& items, std::span<const uint32> rows) {
-  if (rows.empty()) return;
+int64 write_items(const Store& store, const ItemArrays& items, std::span<const uint32> rows) {
+  if (rows.empty()) return 0;
   Facts& facts = fast_path_facts(store);
-  const bool fast = items_obstacle(store, facts) == nullptr && may_sort_keys(facts);
+  const bool fast = batch_obstacle(store, facts) == nullptr;
+  uint64 written = rows.size();
   in_scratch_memory([&] {
     if (fast)
       write_fast(store, facts, items, rows);
     else
-      write_by_executor(store, items, rows);
+      written = write_by_executor(store, items, rows);
   });
+  return static_cast<int64>(written);
 }
 
 void lock_orders(const Store& store, std::span<const int64> ids, bool* known) {

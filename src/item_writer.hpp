@@ -17,7 +17,8 @@ struct ItemArrays {
 /// Writes the rows listed (positions in the arrays, ascending) and makes them visible to the next
 /// command. Their orders must be locked FOR KEY SHARE: direct access does not look at them again.
 /// Errors are those of INSERT by the caller.
-void write_items(const Store& store, const ItemArrays& items, std::span<const uint32> rows);
+/// Returns how many went in: a trigger or rule of the user's may drop rows.
+int64 write_items(const Store& store, const ItemArrays& items, std::span<const uint32> rows);
 
 /// Marks in `known` which of the orders exist, and locks those FOR KEY SHARE, as the foreign key's
 /// trigger would: as the owner, with its snapshot. `ids` is ascending and distinct.

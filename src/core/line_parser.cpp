@@ -116,8 +116,9 @@ ParsedNumber parse_hundredths(std::string_view text) noexcept {
     const char c = i >= digits ? '0'
                    : i < whole ? decimal.whole[static_cast<std::size_t>(i)]
                                : decimal.fraction[static_cast<std::size_t>(i - whole)];
+    // Asked before multiplying: ten times the limit does not fit.
+    if (sum > (limit - 1) / 10) return {NumberFault::out_of_range, negative ? -1 : 1};
     sum = sum * 10 + (c - '0');
-    if (sum >= limit) return {NumberFault::out_of_range, negative ? -1 : 1};
   }
   if (taken >= 0 && taken < digits) {
     const char next = taken < whole ? decimal.whole[static_cast<std::size_t>(taken)]

@@ -1,7 +1,7 @@
 // A part of a function that may fail without failing the function.
 #pragma once
 
-#include "pg/postgres.hpp"
+#include "pg/error.hpp"
 
 namespace order_proc::pg {
 
@@ -36,6 +36,10 @@ ErrorData* in_savepoint(F&& body) {
 /// Whether the error may lie in the data (another row may do better): not a cancel, a lack of
 /// resources, a conflict with another transaction or a defect.
 inline bool caused_by_data(const ErrorData* error) {
+  // An exhausted sequence would refuse every row; a store that does not fit, too.
+  if (error->sqlerrcode == ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED ||
+      error->sqlerrcode == store_mismatch || error->sqlerrcode == no_store)
+    return false;
   switch (ERRCODE_TO_CATEGORY(error->sqlerrcode)) {
     case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
     case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
