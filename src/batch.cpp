@@ -7,6 +7,7 @@
 #include "item_writer.hpp"
 #include "pg/args.hpp"
 #include "pg/compat.hpp"
+#include "parents.hpp"
 #include "pg/error.hpp"
 #include "pg/savepoint.hpp"
 #include "pg/srf.hpp"

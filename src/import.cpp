@@ -33,45 +33,64 @@ constexpr std::array<std::string_view, column_count> header{
 
 Import* current = nullptr;  ///< the innermost one
 
-/// What last_import() tells; of a transaction that is still open, or that committed.
+/// What last_import() tells.
 struct LastImport {
   ImportCounts counts;
   TimestampTz start;
   TimestampTz end;
-  SubTransactionId subtransaction;  ///< invalid once it committed
 };
 LastImport last_import;
-LastImport committed_import;
 
-void forget_import(void* import) {
-  current = static_cast<Import*>(import)->outer;
+/// An import that is undone never was: what last_import() told before each import of this
+/// transaction, the newest first. In the transaction's memory.
+struct Undo {
+  Undo* older;
+  SubTransactionId subtransaction;
+  LastImport before;
+};
+Undo* undo = nullptr;
+
+/// Takes the import off the stack, wherever it stands.
+void forget_import(void* argument) {
+  for (Import** link = &current; *link != nullptr; link = &(*link)->outer)
+    if (*link == argument) {
+      *link = (*link)->outer;
+      return;
+    }
 }
 
-/// An import that is undone never was.
+void note_last_import(const Import& import) {
+  auto* const entry = static_cast<Undo*>(MemoryContextAlloc(TopTransactionContext, sizeof(Undo)));
+  *entry = {undo, GetCurrentSubTransactionId(), last_import};
+  undo = entry;
+  last_import = {import.counts, import.start, GetCurrentTimestamp()};
+}
+
 void end_of_subtransaction(SubXactEvent event, SubTransactionId ended, SubTransactionId parent,
                            void*) {
-  if (last_import.subtransaction != ended) return;
-  if (event == SUBXACT_EVENT_ABORT_SUB) last_import = committed_import;
-  if (event == SUBXACT_EVENT_COMMIT_SUB) last_import.subtransaction = parent;
+  if (event == SUBXACT_EVENT_ABORT_SUB)
+    for (; undo != nullptr && undo->subtransaction == ended; undo = undo->older)
+      last_import = undo->before;
+  if (event == SUBXACT_EVENT_COMMIT_SUB)
+    for (Undo* entry = undo; entry != nullptr && entry->subtransaction == ended;
+         entry = entry->older)
+      entry->subtransaction = parent;
 }
 
 void end_of_transaction(XactEvent event, void*) {
-  if (last_import.subtransaction == InvalidSubTransactionId) return;
-  if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE) {
-    last_import.subtransaction = InvalidSubTransactionId;
-    committed_import = last_import;
-  } else if (event == XACT_EVENT_ABORT) {
-    last_import = committed_import;
-  }
+  if (event == XACT_EVENT_ABORT)
+    for (; undo != nullptr; undo = undo->older) last_import = undo->before;
+  if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE) undo = nullptr;
 }
 
 void begin_sort(Import& import) {
-  const TupleDesc descriptor = CreateTemplateTupleDesc(4);
+  const TupleDesc descriptor = CreateTemplateTupleDesc(5);
   TupleDescInitEntry(descriptor, 1, "hash", INT8OID, -1, 0);
   TupleDescInitEntry(descriptor, 2, "order_ref", TEXTOID, -1, 0);
   TupleDescInitEntryCollation(descriptor, 2, C_COLLATION_OID);
   TupleDescInitEntry(descriptor, 3, "line", INT8OID, -1, 0);
   TupleDescInitEntry(descriptor, 4, "data", BYTEAOID, -1, 0);
+  TupleDescInitEntry(descriptor, 5, "raw", TEXTOID, -1, 0);
   // By a number first: texts are compared within an order only.
   std::array<AttrNumber, 3> keys{1, 2, 3};
   std::array<Oid, 3> less{Int8LessOperator, TextLessOperator, Int8LessOperator};
@@ -108,7 +127,7 @@ void require_two_decimals(const Store& store) {
                 "numeric."));
 }
 
-Import* push_import(Oid view) {
+void push_import(Oid view) {
   PreventCommandIfReadOnly("COPY FROM");
   PreventCommandIfParallelMode("COPY FROM");
   const Store store =
@@ -143,18 +162,28 @@ Import* push_import(Oid view) {
     return nextval_internal(get_relname_relid("import_id_seq", store.schema), true);
 });
 MemoryContextSwitchTo(saved);
-return import;
 }  // namespace
 
-/// Only the views of the extension feed imports.
-Import& import_of(const TriggerData* trigger, const char* name) {
-  pg::require_trigger(
-      TRIGGER_FIRED_INSTEAD(trigger->tg_event) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event), name,
-      "INSTEAD OF INSERT FOR EACH ROW");
-  if (current == nullptr || current->view != RelationGetRelid(trigger->tg_relation))
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("%s() needs the statement triggers of order_proc.order_import beside it", name));
-  return *current;
+/// Columns of the extension's views: seven of them, or one that is a line. Anybody may put our
+/// trigger functions on a view of his own, whose columns may be anything.
+int column_count_of(Relation view, const char* name) {
+  const Oid schema = get_namespace_oid("order_proc", true);
+  const Oid oid = RelationGetRelid(view);
+  if (oid == get_relname_relid("order_import", schema)) return column_count;
+  if (oid == get_relname_relid("order_import_lines", schema)) return 1;
+  ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+          errmsg("%s() is a trigger function for the views for imports, not for \"%s\"", name,
+                 RelationGetRelationName(view)));
+}
+
+/// The innermost import into the view: with several views in one statement (WITH) they come in
+/// turn.
+Import& import_of(Relation view, const char* name) {
+  for (Import* import = current; import != nullptr; import = import->outer)
+    if (import->view == RelationGetRelid(view)) return *import;
+  ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+          errmsg("%s() needs the statement triggers of \"%s\" beside it", name,
+                 RelationGetRelationName(view)));
 }
 
 /// The row as COPY's trigger must answer it. Returning the row itself would leak it for each line
@@ -210,28 +239,38 @@ text* to_text(std::string_view value) {
   return cstring_to_text_with_len(value.data(), static_cast<int>(value.size()));
 }
 
-void read_raw_line(Import& import, std::string_view line, int64 number) {
+const char* split_message(core::SplitFault fault, std::size_t count) {
+  switch (fault) {
+    case core::SplitFault::bad_quoting:
+      return "the line's quotes do not match";
+    case core::SplitFault::too_many_fields:
+      return "the line has more than 7 fields";
+    case core::SplitFault::none:
+      break;
+  }
+  return psprintf("the line has %zu fields, not 7", count);
+}
+
+void read_raw_line(Import& import, pg::Text text, int64 number) {
+  if (!text) {
+    ++import.counts.lines;
+    return reject_line(import, {number, ERRCODE_NULL_VALUE_NOT_ALLOWED, "the line is missing", {}});
+  }
+  const std::string_view line = text.view();
   std::array<core::Field, column_count> fields;
   char* const scratch = static_cast<char*>(palloc_extended(line.size() + 1, MCXT_ALLOC_HUGE));
   const auto [fault, count] =
       pg::core_call(core::split_csv, line, std::span<core::Field>(fields), scratch);
-  if (fault == core::SplitFault::none && count == column_count && import.counts.lines == 0 &&
-      is_header(fields)) {
-    return;
-  }
-  if (fault != core::SplitFault::none || count != column_count) {
-    ++import.counts.lines;
-    const char* const message = fault == core::SplitFault::bad_quoting
-                                    ? "the line's quotes do not match"
-                                : fault == core::SplitFault::too_many_fields
-                                    ? "the line has more than 7 fields"
-                                    : psprintf("the line has %zu fields, not 7", count);
-    return reject_line(import, {number, ERRCODE_BAD_COPY_FILE_FORMAT, message, line});
-  }
+  const bool whole = fault == core::SplitFault::none && count == column_count;
+  if (whole && import.counts.lines == 0 && is_header(fields)) return;
   std::array<pg::Text, column_count> columns;
-  for (std::size_t i = 0; i < column_count; ++i)
+  for (std::size_t i = 0; i < count; ++i)
     if (!fields[i].null) columns[i] = {to_text(fields[i].text)};
-  read_line(import, columns, number, line);
+  if (whole) return read_line(import, columns, number, line);
+  ++import.counts.lines;
+  // The order that the line belongs to may be told all the same.
+  reject_of_order(import, columns[0],
+                  {number, ERRCODE_BAD_COPY_FILE_FORMAT, split_message(fault, count), line});
 }
 
 void tell(const Import& import) {
@@ -268,51 +307,52 @@ extern "C" {
 PG_FUNCTION_INFO_V1(order_proc_begin_import);
 Datum order_proc_begin_import(PG_FUNCTION_ARGS) {
   const TriggerData* const trigger = pg::trigger_data(fcinfo, "begin_import");
-  pg::require_trigger(
-      TRIGGER_FIRED_BEFORE(trigger->tg_event) && !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
-          TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
-          trigger->tg_relation->rd_rel->relkind == RELKIND_VIEW &&
-          RelationGetDescr(trigger->tg_relation)->natts <= static_cast<int>(column_count),
-      "begin_import", "BEFORE INSERT FOR EACH STATEMENT on a view for imports");
-  (void)push_import(RelationGetRelid(trigger->tg_relation));
+  pg::require_trigger(TRIGGER_FIRED_BEFORE(trigger->tg_event) &&
+                          !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
+                          TRIGGER_FIRED_BY_INSERT(trigger->tg_event),
+                      "begin_import", "BEFORE INSERT FOR EACH STATEMENT");
+  (void)column_count_of(trigger->tg_relation, "begin_import");
+  push_import(RelationGetRelid(trigger->tg_relation));
   return PointerGetDatum(nullptr);
 }
 
 PG_FUNCTION_INFO_V1(order_proc_import_line);
 Datum order_proc_import_line(PG_FUNCTION_ARGS) {
   const TriggerData* const trigger = pg::trigger_data(fcinfo, "import_line");
-  Import& import = import_of(trigger, "import_line");
+  pg::require_trigger(
+      TRIGGER_FIRED_INSTEAD(trigger->tg_event) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event),
+      "import_line", "INSTEAD OF INSERT FOR EACH ROW");
+  const int count = column_count_of(trigger->tg_relation, "import_line");
+  Import& import = import_of(trigger->tg_relation, "import_line");
   const pg::CopyPosition position = pg::copy_position(import.view);
   import.copying = position.copying;
   std::array<pg::Text, column_count> columns;
-  const int count = RelationGetDescr(trigger->tg_relation)->natts;
   for (int i = 0; i < count; ++i)
     columns[static_cast<std::size_t>(i)] = column_text(trigger->tg_trigslot, i + 1);
   const int64 number = line_number(import, position);
-  if (count == 1) {
-    if (columns[0]) read_raw_line(import, columns[0].view(), number);
-  } else {
+  if (count == 1)
+    read_raw_line(import, columns[0], number);
+  else
     read_line(import, columns, number,
               position.text.data() != nullptr ? position.text : joined(columns));
-  }
   return PointerGetDatum(answer(import, trigger));
 }
 
 PG_FUNCTION_INFO_V1(order_proc_end_import);
 Datum order_proc_end_import(PG_FUNCTION_ARGS) {
   const TriggerData* const trigger = pg::trigger_data(fcinfo, "end_import");
-  pg::require_trigger(TRIGGER_FIRED_AFTER(trigger->tg_event) &&
-                          !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) && current != nullptr &&
-                          current->view == RelationGetRelid(trigger->tg_relation),
-                      "end_import", "AFTER INSERT FOR EACH STATEMENT on a view for imports");
-  Import& import = *current;
+  pg::require_trigger(
+      TRIGGER_FIRED_AFTER(trigger->tg_event) && !TRIGGER_FIRED_FOR_ROW(trigger->tg_event),
+      "end_import", "AFTER INSERT FOR EACH STATEMENT");
+  (void)column_count_of(trigger->tg_relation, "end_import");
+  Import& import = import_of(trigger->tg_relation, "end_import");
   const MemoryContext saved = MemoryContextSwitchTo(import.memory);
   finish_reading(import);
   load_orders(import);
   write_rejects(import);
   MemoryContextSwitchTo(saved);
   tell(import);
-  last_import = {import.counts, import.start, GetCurrentTimestamp(), GetCurrentSubTransactionId()};
+  note_last_import(import);
   MemoryContextDelete(import.memory);
   return PointerGetDatum(nullptr);
 }
@@ -324,7 +364,7 @@ Datum order_proc_last_import(PG_FUNCTION_ARGS) {
                                                          "customers", "started_at", "duration"};
   static pg::RecordType type{names};
   type.prepare(fcinfo);
-  const auto& [counts, start, end, subtransaction] = last_import;
+  const auto& [counts, start, end] = last_import;
   if (counts.import_id == 0) PG_RETURN_NULL();
   const std::array values{
       Int64GetDatum(counts.import_id),

@@ -49,6 +49,10 @@ struct Import {
   ImportCounts counts;
   TimestampTz start;
   bool copying;
+  bool loading;
+  int64 first_line;  ///< of the first reject while loading, with abort
+  int first_sqlstate;
+  const char* first_message;
 
   Tuplesortstate* lines;
   TupleTableSlot* line_slot;
@@ -94,14 +98,28 @@ struct Reject {
 void read_line(Import& import, std::span<const pg::Text> columns, int64 number,
                std::string_view raw);
 
+/// Notes a line that is left out (see reject_line); with skip_order, the rest of its order hears of
+/// it.
+void reject_of_order(Import& import, pg::Text order_ref, const Reject& reject);
+
 /// Looks up the customers that lines still wait for.
 void finish_reading(Import& import);
 
 /// Makes orders of the sorted lines.
 void load_orders(Import& import);
 
-/// Notes a line that is left out; with import_on_error = abort, raises it.
+/// For an import that aborts while reading: rejects the lines read so far whose customer is not the
+/// one of their order.
+void check_orders(Import& import);
+
+/// Notes a line that is left out. With import_on_error = abort it raises the first one in the file:
+/// while reading at once, while loading at the end (raise_first_reject), since orders come in
+/// another order.
 void reject_line(Import& import, const Reject& reject);
+void raise_first_reject(const Import& import);
+
+/// What is kept of a line: its first 64 KiB, cut at a character.
+std::string_view kept_raw(std::string_view raw);
 
 /// A field of a line that is put together again, in quotes where it needs them.
 void append_csv(StringInfo line, std::string_view field);

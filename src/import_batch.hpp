@@ -14,6 +14,7 @@ namespace order_proc {
 inline constexpr int orders_per_batch = 500;
 inline constexpr std::size_t items_per_batch = 16384;  ///< a batch is written when it has so many
 inline constexpr std::size_t items_in_memory = 65536;  ///< of one order; more go to disk
+inline constexpr std::size_t raw_bytes_per_batch = 8 * 1024 * 1024;
 inline constexpr std::size_t spill_start = items_per_batch + items_in_memory;
 inline constexpr std::size_t most_items = spill_start + items_per_batch;
 inline constexpr int spill_memory = 1024;  ///< kB
@@ -44,10 +45,13 @@ struct Load {
   Import* import;
   MemoryContext memory;  ///< of a batch
   int order_count;
+  int ended;  ///< orders since the batch was emptied, rejected ones included
   std::size_t item_count;
+  std::size_t raw_bytes;  ///< of the lines kept
   std::array<Order, orders_per_batch> orders;
-  std::array<int64, most_items> lines;
+  std::array<int64, most_items> lines;   ///< line numbers
   std::array<int64, most_items> prices;  ///< hundredths
+  std::array<text*, most_items> raws;    ///< the lines as they came
   // What item_writer takes.
   std::array<int64, most_items> order_ids;
   std::array<int64, most_items> product_ids;
@@ -59,6 +63,7 @@ struct SortedLine {
   text* order_ref;
   int64 number;
   LineData data;
+  text* raw;
 };
 
 /// The line in a slot of the sort, or of an order's lines on disk.

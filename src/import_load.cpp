@@ -9,7 +9,10 @@ namespace order_proc {
 
 SortedLine line_in(TupleTableSlot* slot) {
   slot_getallattrs(slot);
-  SortedLine line{DatumGetTextPP(slot->tts_values[1]), DatumGetInt64(slot->tts_values[2]), {}};
+  SortedLine line{DatumGetTextPP(slot->tts_values[1]),
+                  DatumGetInt64(slot->tts_values[2]),
+                  {},
+                  DatumGetTextPP(slot->tts_values[4])};
   std::copy_n(VARDATA_ANY(DatumGetByteaPP(slot->tts_values[3])), sizeof line.data,
               reinterpret_cast<char*>(&line.data));
   return line;
@@ -17,45 +20,18 @@ SortedLine line_in(TupleTableSlot* slot) {
 
 namespace {
 
-// Lines that turn out bad only now: written anew as CSV.
-
-const char* rebuilt(const Import& import, std::string_view order_ref, const LineData& line) {
-  StringInfoData text;
-  initStringInfo(&text);
-  append_csv(&text, order_ref);
-  appendStringInfo(
-      &text, "," INT64_FORMAT "," INT64_FORMAT ",%d,%s,", line.customer_id, line.product_id,
-      line.quantity,
-      DatumGetCString(DirectFunctionCall1(numeric_out, pg::from_hundredths(line.price))));
-  if (line.has_created_at)
-    appendStringInfoString(&text, DatumGetCString(DirectFunctionCall1(
-                                      timestamptz_out, TimestampTzGetDatum(line.created_at))));
-  appendStringInfoChar(&text, ',');
-  if (line.status >= 0) {
-    const std::string_view status = pg::view(import.statuses[line.status]);
-    appendBinaryStringInfo(&text, status.data(), static_cast<int>(status.size()));
-  }
-  return text.data;
-}
-
-/// Calls `use` with the number and the data of each line of the order.
+/// Calls `use` with the number of each line of the order, and the line as it came.
 template <typename F>
 void for_each_line(const Load& load, const Order& order, F&& use) {
   static_assert(pg::Jumpable<std::remove_reference_t<F>>);
-  LineData line{order.customer_id,    0,    0, order.created_at, 0, order.status,
-                order.has_created_at, false};
-  for (std::size_t i = order.first_item; i < order.first_item + order.item_count; ++i) {
-    line.product_id = load.product_ids[i];
-    line.price = load.prices[i];
-    line.quantity = load.quantities[i];
-    use(load.lines[i], line);
-  }
+  for (std::size_t i = order.first_item; i < order.first_item + order.item_count; ++i)
+    use(load.lines[i], pg::view(load.raws[i]));
   if (order.spilled == nullptr) return;
   tuplestore_rescan(order.spilled);
   while (tuplestore_gettupleslot(order.spilled, true, false, load.import->spill_slot)) {
     CHECK_FOR_INTERRUPTS();
     const SortedLine spilled = line_in(load.import->spill_slot);
-    use(spilled.number, spilled.data);
+    use(spilled.number, pg::view(spilled.raw));
   }
 }
 
@@ -65,13 +41,13 @@ void reject_order(Load& load, const Order& order, int sqlstate, const char* mess
   Import& import = *load.import;
   const MemoryContext scratch =
       AllocSetContextCreate(load.memory, "order_proc rejected order", ALLOCSET_DEFAULT_SIZES);
-  const MemoryContext saved = MemoryContextSwitchTo(scratch);
-  for_each_line(load, order, [&](int64 number, const LineData& line) {
-    reject_line(import,
-                {number, sqlstate, message, rebuilt(import, pg::view(order.order_ref), line)});
+  for_each_line(load, order, [&](int64 number, std::string_view raw) {
+    // Lines that come from disk are fetched in, and belong to, the memory around.
+    const MemoryContext saved = MemoryContextSwitchTo(scratch);
+    reject_line(import, {number, sqlstate, message, raw});
+    MemoryContextSwitchTo(saved);
     MemoryContextReset(scratch);
   });
-  MemoryContextSwitchTo(saved);
   MemoryContextDelete(scratch);
 }
 
@@ -79,8 +55,16 @@ namespace {
 
 // Putting orders together.
 
+/// By its text: the place of a status in the list changes with the list.
+int64 status_hash(const Import& import, int16 status) {
+  if (status < 0) return 0;
+  const std::string_view name = pg::view(import.statuses[status]);
+  return static_cast<int64>(hash_bytes_extended(reinterpret_cast<const unsigned char*>(name.data()),
+                                                static_cast<int>(name.size()), 0));
+}
+
 /// The same number for the same line.
-uint64 hash_of(const LineData& line, uint64 seed) {
+uint64 hash_of(const Import& import, const LineData& line, uint64 seed) {
   struct {
     int64 product_id;
     int64 price;
@@ -88,7 +72,7 @@ uint64 hash_of(const LineData& line, uint64 seed) {
     int64 quantity;
     int64 status;
   } bytes{line.product_id, line.price, line.has_created_at ? line.created_at : PG_INT64_MIN,
-          line.quantity, line.status};
+          line.quantity, status_hash(import, line.status)};
   return hash_bytes_extended(reinterpret_cast<const unsigned char*>(&bytes), sizeof bytes, seed);
 }
 
@@ -101,8 +85,16 @@ void begin_order(Load& load, text* order_ref) {
   MemoryContextSwitchTo(saved);
 }
 
+text* copy_text(MemoryContext memory, const text* value) {
+  const Size size = VARSIZE_ANY(value);
+  auto* const copy = static_cast<text*>(MemoryContextAlloc(memory, size));
+  std::copy_n(reinterpret_cast<const char*>(value), size, reinterpret_cast<char*>(copy));
+  return copy;
+}
+
 void keep_item(Load& load, Order& order, const SortedLine& line) {
-  if (order.item_count == items_in_memory) {
+  if (order.spilled != nullptr || order.item_count == items_in_memory ||
+      load.raw_bytes >= raw_bytes_per_batch) {
     if (order.spilled == nullptr) {
       const MemoryContext saved = MemoryContextSwitchTo(load.memory);
       order.spilled = tuplestore_begin_heap(false, false, spill_memory);
@@ -115,8 +107,15 @@ void keep_item(Load& load, Order& order, const SortedLine& line) {
   ++order.item_count;
   load.lines[at] = line.number;
   load.prices[at] = line.data.price;
+  load.raws[at] = copy_text(load.memory, line.raw);
+  load.raw_bytes += VARSIZE_ANY(load.raws[at]);
   load.product_ids[at] = line.data.product_id;
   load.quantities[at] = line.data.quantity;
+}
+
+const char* wrong_customer(const text* order_ref, int64 owner, int64 other) {
+  return psprintf("order \"%s\" belongs to customer " INT64_FORMAT ", not to " INT64_FORMAT,
+                  pg::shown(pg::view(order_ref)), owner, other);
 }
 
 void add_line(Load& load, Order& order, const SortedLine& line) {
@@ -133,19 +132,16 @@ void add_line(Load& load, Order& order, const SortedLine& line) {
   } else if (data.customer_id != order.customer_id) {
     if (import_on_error == import_skip_order && order.bad_line == 0) order.bad_line = line.number;
     const MemoryContext saved = MemoryContextSwitchTo(load.memory);
-    reject_line(
-        *load.import,
-        {line.number, ERRCODE_INVALID_PARAMETER_VALUE,
-         psprintf("order \"%s\" belongs to customer " INT64_FORMAT ", not to " INT64_FORMAT,
-                  pg::shown(pg::view(order.order_ref)), order.customer_id, data.customer_id),
-         rebuilt(*load.import, pg::view(order.order_ref), data)});
+    reject_line(*load.import, {line.number, ERRCODE_INVALID_PARAMETER_VALUE,
+                               wrong_customer(order.order_ref, order.customer_id, data.customer_id),
+                               pg::view(line.raw)});
     MemoryContextSwitchTo(saved);
     return;
   }
   ++order.count;
   order.total += static_cast<int128>(data.quantity) * data.price;
-  order.sums[0] += hash_of(data, 1);
-  order.sums[1] += hash_of(data, 2);
+  order.sums[0] += hash_of(*load.import, data, 1);
+  order.sums[1] += hash_of(*load.import, data, 2);
   keep_item(load, order, line);
 }
 
@@ -181,6 +177,8 @@ void end_order(Load& load) {
     MemoryContextSwitchTo(saved);
     return;
   }
+  if (order.spilled != nullptr) tuplestore_end(order.spilled);
+  order.spilled = nullptr;
   load.item_count = order.first_item;
   MemoryContextSwitchTo(saved);
 }
@@ -196,6 +194,7 @@ void report_progress(const Import& import, int64 loaded) {
 }  // namespace
 
 void load_orders(Import& import) {
+  import.loading = true;
   tuplesort_performsort(import.lines);
   auto* const load = static_cast<Load*>(MemoryContextAllocHuge(import.memory, sizeof(Load)));
   load->import = &import;
@@ -203,6 +202,8 @@ void load_orders(Import& import) {
       AllocSetContextCreate(import.memory, "order_proc import batch", ALLOCSET_DEFAULT_SIZES);
   load->order_count = 0;
   load->item_count = 0;
+  load->ended = 0;
+  load->raw_bytes = 0;
   bool in_order = false;
   int64 loaded = 0;
   while (tuplesort_gettupleslot(import.lines, true, false, import.line_slot, nullptr)) {
@@ -215,7 +216,13 @@ void load_orders(Import& import) {
       // The slot's row must outlive a batch that is written meanwhile: only its order_ref is
       // needed.
       if (in_order) end_order(*load);
-      if (load->order_count == orders_per_batch || load->item_count >= items_per_batch)
+      // The slot's own memory is the sort's: only what orders took is in the batch's.
+      if (load->order_count == 0) {
+        MemoryContextReset(load->memory);
+        load->raw_bytes = 0;
+      }
+      if (load->order_count == orders_per_batch || load->item_count >= items_per_batch ||
+          load->raw_bytes >= raw_bytes_per_batch || ++load->ended >= 10 * orders_per_batch)
         write_batch(*load);
       begin_order(*load, line.order_ref);
       in_order = true;
@@ -226,6 +233,27 @@ void load_orders(Import& import) {
   write_batch(*load);
   tuplesort_end(import.lines);
   report_progress(import, loaded);
+  raise_first_reject(import);
+}
+
+void check_orders(Import& import) {
+  import.loading = true;
+  tuplesort_performsort(import.lines);
+  text* order_ref = nullptr;
+  int64 customer_id = 0;
+  while (tuplesort_gettupleslot(import.lines, true, false, import.line_slot, nullptr)) {
+    CHECK_FOR_INTERRUPTS();
+    const SortedLine line = line_in(import.line_slot);
+    if (order_ref == nullptr || pg::view(order_ref) != pg::view(line.order_ref)) {
+      order_ref = DatumGetTextPCopy(PointerGetDatum(line.order_ref));
+      customer_id = line.data.customer_id;
+    } else if (line.data.customer_id != customer_id) {
+      reject_line(import, {line.number,
+                           ERRCODE_INVALID_PARAMETER_VALUE,
+                           wrong_customer(order_ref, customer_id, line.data.customer_id),
+                           {}});
+    }
+  }
 }
 
 }  // namespace order_proc

@@ -3,10 +3,11 @@
 // into the sort.
 #include "core/line_parser.hpp"
 #include "import.hpp"
+#include "parents.hpp"
+#include "pg/arrays.hpp"
 #include "pg/error.hpp"
 #include "pg/spi.hpp"
 #include "pg/timestamps.hpp"
-#include "pg/user.hpp"
 
 namespace order_proc {
 
@@ -151,7 +152,12 @@ Fault parse_line(Import& import, std::span<const pg::Text> columns, LineData& li
   return read_status(import, columns[l_status], line);
 }
 
-void put(Import& import, std::string_view order_ref, int64 number, const LineData& line) {
+text* to_text(std::string_view value) {
+  return cstring_to_text_with_len(value.data(), static_cast<int>(value.size()));
+}
+
+void put(Import& import, std::string_view order_ref, int64 number, const LineData& line,
+         std::string_view raw) {
   TupleTableSlot* const slot = import.line_slot;
   std::array<char, VARHDRSZ + longest_order_ref> ref;
   std::array<char, VARHDRSZ + sizeof(LineData)> data;
@@ -166,27 +172,31 @@ void put(Import& import, std::string_view order_ref, int64 number, const LineDat
   slot->tts_values[1] = PointerGetDatum(ref.data());
   slot->tts_values[2] = Int64GetDatum(number);
   slot->tts_values[3] = PointerGetDatum(data.data());
-  std::fill_n(slot->tts_isnull, 4, false);
+  const std::string_view kept = kept_raw(raw);
+  text* const raw_text = to_text(kept);
+  slot->tts_values[4] = PointerGetDatum(raw_text);
+  std::fill_n(slot->tts_isnull, 5, false);
   ExecStoreVirtualTuple(slot);
   tuplesort_puttupleslot(import.lines, slot);
+  pfree(raw_text);
 }
 
-/// With skip_order, the rest of the order must hear of it.
+}  // namespace
+
 void reject_of_order(Import& import, pg::Text order_ref, const Reject& reject) {
   reject_line(import, reject);
   if (import_on_error == import_skip_order && !order_ref_fault(order_ref)) {
     LineData bad{};
     bad.bad = true;
-    put(import, order_ref.view(), reject.line, bad);
+    put(import, order_ref.view(), reject.line, bad, {});
   }
 }
 
-pg::Statement lock_customers{
-    "SELECT c.id FROM ONLY order_store.customers AS c WHERE c.id OPERATOR(pg_catalog.=) ANY ($1) "
-    "FOR KEY SHARE",
-    INT8ARRAYOID};
+namespace {
+
 pg::Statement make_customers{
-    "INSERT INTO order_store.customers (id) SELECT u.id FROM pg_catalog.unnest($1) AS u(id)",
+    "INSERT INTO order_store.customers (id) SELECT u.id FROM pg_catalog.unnest($1) AS u(id) "
+    "ON CONFLICT DO NOTHING",
     INT8ARRAYOID};
 
 HTAB* make_customer_set(MemoryContext memory) {
@@ -239,68 +249,57 @@ struct PendingLines {
 
 namespace {
 
-Datum id_array(const int64* ids, int count) {
-  auto* const values = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count + 1)));
-  for (int i = 0; i < count; ++i) values[i] = Int64GetDatum(ids[i]);
-  return PointerGetDatum(
-      construct_array(values, count, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
-}
-
 /// Locks those of the customers that exist and notes them.
-void look_up_customers(Import& import, const int64* ids, int count) {
-  pg::with_spi([&] {
-    const Datum array = id_array(ids, count);
-    const uint64 found = pg::as_user(table_owner(import.store.table(Table::customers)), [&] {
-      return lock_customers.run(import.store.layout.index, {pg::Value(array)});
-    });
-    for (uint64 row = 0; row < found; ++row)
-      note_customer(import, DatumGetInt64(pg::result(row, 0).datum));
-  });
+void look_up_customers(Import& import, std::span<const int64> ids) {
+  auto* const known = static_cast<bool*>(palloc(ids.size() + 1));
+  lock_customers(import.store, ids, known);
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    if (known[i]) note_customer(import, ids[i]);
 }
 
 /// Makes the customers that are still unknown, as the caller; then they exist like the others.
-void create_missing(Import& import, int64* ids, int count) {
-  int64* const end =
-      std::remove_if(ids, ids + count, [&](int64 id) { return known_customer(import, id); });
-  const int missing_count = static_cast<int>(end - ids);
-  if (missing_count == 0) return;
+void create_missing(Import& import, std::span<int64> ids) {
+  const auto end =
+      std::remove_if(ids.begin(), ids.end(), [&](int64 id) { return known_customer(import, id); });
+  const std::span<int64> missing_ids{ids.begin(), end};
+  if (missing_ids.empty()) return;
   pg::with_spi([&] {
-    make_customers.run(import.store.layout.index, {pg::Value(id_array(ids, missing_count))});
+    const Datum array = pg::make_array<int64>(missing_ids.size(), INT8OID,
+                                              [&](std::size_t i) { return missing_ids[i]; });
+    import.counts.customers +=
+        static_cast<int64>(make_customers.run(import.store.layout.index, {pg::Value(array)}));
   });
-  import.counts.customers += missing_count;
-  look_up_customers(import, ids, missing_count);
+  // Somebody else may have been first.
+  look_up_customers(import, missing_ids);
 }
 
 void resolve_pending(Import& import) {
   PendingLines* const pending = import.pending;
   if (pending == nullptr || pending->count == 0) return;
   const MemoryContext saved = MemoryContextSwitchTo(pending->memory);
-  auto* const ids = static_cast<int64*>(palloc(sizeof(int64) * static_cast<Size>(pending->count)));
-  for (int i = 0; i < pending->count; ++i)
-    ids[i] = pending->lines[static_cast<std::size_t>(i)].data.customer_id;
-  std::sort(ids, ids + pending->count);
-  const int distinct = static_cast<int>(std::unique(ids, ids + pending->count) - ids);
+  const std::span<PendingLines::Line> lines{pending->lines.data(),
+                                            static_cast<std::size_t>(pending->count)};
+  // First: a reject that ends the import asks for the pending lines itself.
+  pending->count = 0;
+  pending->raw_bytes = 0;
+  auto* const ids = static_cast<int64*>(palloc(sizeof(int64) * lines.size()));
+  for (std::size_t i = 0; i < lines.size(); ++i) ids[i] = lines[i].data.customer_id;
+  std::sort(ids, ids + lines.size());
+  const std::span<int64> distinct{ids, std::unique(ids, ids + lines.size())};
   make_room(import);
-  look_up_customers(import, ids, distinct);
-  if (import_create_customers) create_missing(import, ids, distinct);
-  for (int i = 0; i < pending->count; ++i) {
-    const PendingLines::Line& line = pending->lines[static_cast<std::size_t>(i)];
+  look_up_customers(import, distinct);
+  if (import_create_customers) create_missing(import, distinct);
+  for (const PendingLines::Line& line : lines) {
     if (known_customer(import, line.data.customer_id))
-      put(import, pg::view(line.order_ref), line.number, line.data);
+      put(import, pg::view(line.order_ref), line.number, line.data, pg::view(line.raw));
     else
       reject_of_order(import, {line.order_ref},
                       {line.number, ERRCODE_FOREIGN_KEY_VIOLATION,
                        psprintf("customer " INT64_FORMAT " does not exist", line.data.customer_id),
                        pg::view(line.raw)});
   }
-  pending->count = 0;
-  pending->raw_bytes = 0;
   MemoryContextSwitchTo(saved);
   MemoryContextReset(pending->memory);
-}
-
-text* to_text(std::string_view value) {
-  return cstring_to_text_with_len(value.data(), static_cast<int>(value.size()));
 }
 
 /// Keeps the line until its customer is looked up.
@@ -317,7 +316,7 @@ void wait_for_customer(Import& import, std::string_view order_ref, int64 number,
   PendingLines* const pending = import.pending;
   const MemoryContext saved = MemoryContextSwitchTo(pending->memory);
   pending->lines[static_cast<std::size_t>(pending->count++)] = {number, line, to_text(order_ref),
-                                                                to_text(raw)};
+                                                                to_text(kept_raw(raw))};
   MemoryContextSwitchTo(saved);
   pending->raw_bytes += raw.size();
   if (pending->count == most_pending || pending->raw_bytes > 4 * 1024 * 1024)
@@ -331,15 +330,12 @@ void read_line(Import& import, std::span<const pg::Text> columns, int64 number,
   ++import.counts.lines;
   LineData line{};
   if (const Fault fault = parse_line(import, columns, line)) {
-    // The first bad line ends an import that aborts: one with an unknown customer may have come
-    // before.
-    if (import_on_error == import_abort) resolve_pending(import);
     return reject_of_order(import, columns[l_order_ref],
                            {number, fault.sqlstate, fault.message, raw});
   }
   const std::string_view order_ref = columns[l_order_ref].view();
   if (known_customer(import, line.customer_id))
-    put(import, order_ref, number, line);
+    put(import, order_ref, number, line, raw);
   else
     wait_for_customer(import, order_ref, number, line, raw);
 }

@@ -61,6 +61,13 @@ void insert_batch(const Import& import, RejectBatch& batch, Datum by) {
 
 }  // namespace
 
+std::string_view kept_raw(std::string_view raw) {
+  if (raw.size() <= longest_raw) return raw;
+  const int size = static_cast<int>(std::min<std::size_t>(raw.size(), INT_MAX));
+  return raw.substr(
+      0, static_cast<std::size_t>(pg_mbcliplen(raw.data(), size, static_cast<int>(longest_raw))));
+}
+
 void append_csv(StringInfo line, std::string_view field) {
   if (field.find_first_of(",\"\n\r") == std::string_view::npos)
     return appendBinaryStringInfo(line, field.data(), static_cast<int>(field.size()));
@@ -87,26 +94,37 @@ void begin_rejects(Import& import) {
   import.reject_slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
 }
 
+void raise_first_reject(const Import& import) {
+  if (import.first_message == nullptr) return;
+  ereport(ERROR, errcode(import.first_sqlstate), errmsg("%s", import.first_message),
+          errdetail("Line " INT64_FORMAT " of the import.", import.first_line),
+          errhint("SET order_proc.import_on_error = 'skip_row' leaves such lines out and notes "
+                  "them in order_store.import_rejects."));
+}
+
 void reject_line(Import& import, const Reject& reject) {
   ++import.counts.rejected;
-  if (import_on_error == import_abort)
-    ereport(ERROR, errcode(reject.sqlstate), errmsg("%s", reject.message),
-            errdetail("Line " INT64_FORMAT " of the import.", reject.line),
-            errhint("SET order_proc.import_on_error = 'skip_row' leaves such lines out and notes "
-                    "them in order_store.import_rejects."));
-  const std::string_view raw = reject.raw.substr(
-      0, reject.raw.size() <= longest_raw
-             ? reject.raw.size()
-             : static_cast<std::size_t>(
-                   pg_mbcliplen(reject.raw.data(),
-                                static_cast<int>(std::min<std::size_t>(reject.raw.size(), INT_MAX)),
-                                static_cast<int>(longest_raw))));
+  if (import_on_error == import_abort) {
+    // A line before this one may still wait for its customer, or belong to another's order.
+    if (!import.loading) {
+      finish_reading(import);
+      check_orders(import);
+      import.loading = false;
+    }
+    if (import.first_message == nullptr || reject.line < import.first_line) {
+      import.first_line = reject.line;
+      import.first_sqlstate = reject.sqlstate;
+      import.first_message = MemoryContextStrdup(import.memory, reject.message);
+    }
+    if (!import.loading) raise_first_reject(import);
+    return;
+  }
   TupleTableSlot* const slot = import.reject_slot;
   ExecClearTuple(slot);
   slot->tts_values[0] = Int64GetDatum(reject.line);
   slot->tts_values[1] = Int32GetDatum(reject.sqlstate);
   slot->tts_values[2] = text_datum(reject.message);
-  slot->tts_values[3] = text_datum(raw);
+  slot->tts_values[3] = text_datum(kept_raw(reject.raw));
   std::fill_n(slot->tts_isnull, 4, false);
   ExecStoreVirtualTuple(slot);
   tuplesort_puttupleslot(import.rejects, slot);

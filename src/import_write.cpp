@@ -11,6 +11,7 @@
 #include "item_writer.hpp"
 #include "names.hpp"
 #include "order_writer.hpp"
+#include "parents.hpp"
 #include "pg/error.hpp"
 #include "pg/savepoint.hpp"
 #include "pg/spi.hpp"
@@ -228,6 +229,29 @@ void write_halving(Load& load, std::span<Order* const> orders,
   for (const Order* order : orders) load.import->counts.items += order->count;
 }
 
+/// Code of the user's (a function in the statement that feeds the import, a trigger) may have
+/// deleted a customer that was found and locked by this very transaction. Direct access does not
+/// look at the foreign key, so the customers of a batch are looked up once more; orders without one
+/// are rejected.
+std::size_t lock_customers_again(Load& load, std::span<Order*> orders) {
+  auto* const ids = static_cast<int64*>(palloc(sizeof(int64) * (orders.size() + 1)));
+  for (std::size_t i = 0; i < orders.size(); ++i) ids[i] = orders[i]->customer_id;
+  std::sort(ids, ids + orders.size());
+  const std::span<const int64> distinct{ids, std::unique(ids, ids + orders.size())};
+  auto* const known = static_cast<bool*>(palloc(distinct.size() + 1));
+  lock_customers(load.import->store, distinct, known);
+  std::size_t kept = 0;
+  for (Order* const order : orders) {
+    const auto at = std::lower_bound(distinct.begin(), distinct.end(), order->customer_id);
+    if (known[at - distinct.begin()])
+      orders[kept++] = order;
+    else
+      reject_order(load, *order, ERRCODE_FOREIGN_KEY_VIOLATION,
+                   psprintf("customer " INT64_FORMAT " does not exist", order->customer_id));
+  }
+  return kept;
+}
+
 }  // namespace
 
 void write_batch(Load& load) {
@@ -248,6 +272,7 @@ void write_batch(Load& load) {
       reject_order(load, order, pg::idempotency_key_reused, key_reused_message(order.key));
     }
   }
+  count = lock_customers_again(load, {fresh, count});
   if (count > 0) write_halving(load, {fresh, count}, read_customers(load));
   unlock_keys(load);
   for (int i = 0; i < load.order_count; ++i)
@@ -257,6 +282,8 @@ void write_batch(Load& load) {
   MemoryContextReset(load.memory);
   load.order_count = 0;
   load.item_count = 0;
+  load.ended = 0;
+  load.raw_bytes = 0;
 }
 
 }  // namespace order_proc

@@ -9,6 +9,7 @@
 
 #include "fast_path.hpp"
 #include "fast_path_insert.hpp"
+#include "pg/arrays.hpp"
 #include "pg/compat.hpp"
 #include "pg/spi.hpp"
 #include "pg/user.hpp"
@@ -17,17 +18,6 @@ namespace order_proc {
 
 namespace {
 
-/// Looked up at once: bounds the memory of a result.
-constexpr std::size_t orders_per_query = 20000;
-
-pg::Statement lock_plain{
-    "SELECT o.id FROM ONLY order_store.orders AS o WHERE o.id OPERATOR(pg_catalog.=) ANY ($1) "
-    "FOR KEY SHARE",
-    INT8ARRAYOID};
-pg::Statement lock_partitioned{
-    "SELECT o.id FROM order_store.orders AS o WHERE o.id OPERATOR(pg_catalog.=) ANY ($1) "
-    "FOR KEY SHARE",
-    INT8ARRAYOID};
 pg::Statement insert_rows{
     "INSERT INTO order_store.order_items (order_id, product_id, quantity, price) "
     "SELECT u.order_id, u.product_id, u.quantity, u.price FROM ROWS FROM (pg_catalog.unnest($1), "
@@ -50,21 +40,6 @@ void in_scratch_memory(F&& body) {
   body();
   MemoryContextSwitchTo(saved);
   MemoryContextDelete(memory);
-}
-
-/// An array of fixed-width elements without NULLs; `value(i)` gives element i.
-template <typename T, typename F>
-Datum make_array(std::size_t count, Oid type, F&& value) {
-  const Size size = ARR_OVERHEAD_NONULLS(1) + count * sizeof(T);
-  auto* const array = static_cast<ArrayType*>(palloc0(size));
-  SET_VARSIZE(array, size);
-  array->ndim = 1;
-  array->elemtype = type;
-  ARR_DIMS(array)[0] = static_cast<int>(count);
-  ARR_LBOUND(array)[0] = 1;
-  auto* const elements = reinterpret_cast<T*>(ARR_DATA_PTR(array));
-  for (std::size_t i = 0; i < count; ++i) elements[i] = value(i);
-  return PointerGetDatum(array);
 }
 
 /// An item in the heap, still to be put into the primary key.
@@ -150,9 +125,12 @@ uint64 write_by_executor(const Store& store, const ItemArrays& items,
   Datum* const prices = allocate<Datum>(count);
   for (std::size_t i = 0; i < count; ++i) prices[i] = items.prices[rows[i]];
   const std::array<Datum, 4> arrays{
-      make_array<int64>(count, INT8OID, [&](std::size_t i) { return items.order_ids[rows[i]]; }),
-      make_array<int64>(count, INT8OID, [&](std::size_t i) { return items.product_ids[rows[i]]; }),
-      make_array<int32>(count, INT4OID, [&](std::size_t i) { return items.quantities[rows[i]]; }),
+      pg::make_array<int64>(count, INT8OID,
+                            [&](std::size_t i) { return items.order_ids[rows[i]]; }),
+      pg::make_array<int64>(count, INT8OID,
+                            [&](std::size_t i) { return items.product_ids[rows[i]]; }),
+      pg::make_array<int32>(count, INT4OID,
+                            [&](std::size_t i) { return items.quantities[rows[i]]; }),
       PointerGetDatum(
           construct_array(prices, static_cast<int>(count), NUMERICOID, -1, false, TYPALIGN_INT))};
   return pg::with_spi([&] {
@@ -175,29 +153,6 @@ int64 write_items(const Store& store, const ItemArrays& items, std::span<const u
       written = write_by_executor(store, items, rows);
   });
   return static_cast<int64>(written);
-}
-
-void lock_orders(const Store& store, std::span<const int64> ids, bool* known) {
-  const Oid orders = store.table(Table::orders);
-  pg::Statement& lock =
-      get_rel_relkind(orders) == RELKIND_PARTITIONED_TABLE ? lock_partitioned : lock_plain;
-  std::fill_n(known, ids.size(), false);
-  for (std::size_t first = 0; first < ids.size(); first += orders_per_query) {
-    CHECK_FOR_INTERRUPTS();
-    const auto part = ids.subspan(first, std::min(orders_per_query, ids.size() - first));
-    pg::with_spi([&] {
-      const Datum array =
-          make_array<int64>(part.size(), INT8OID, [&](std::size_t i) { return part[i]; });
-      const uint64 count = pg::as_user(
-          table_owner(orders), [&] { return lock.run(store.layout.index, {pg::Value(array)}); });
-      for (uint64 row = 0; row < count; ++row) {
-        const int64 id = DatumGetInt64(pg::result(row, 0).datum);
-        const auto at = std::lower_bound(part.begin(), part.end(), id);
-        if (at != part.end() && *at == id)
-          known[first + static_cast<std::size_t>(at - part.begin())] = true;
-      }
-    });
-  }
 }
 
 }  // namespace order_proc

@@ -20,8 +20,4 @@ struct ItemArrays {
 /// Returns how many went in: a trigger or rule of the user's may drop rows.
 int64 write_items(const Store& store, const ItemArrays& items, std::span<const uint32> rows);
 
-/// Marks in `known` which of the orders exist, and locks those FOR KEY SHARE, as the foreign key's
-/// trigger would: as the owner, with its snapshot. `ids` is ascending and distinct.
-void lock_orders(const Store& store, std::span<const int64> ids, bool* known);
-
 }  // namespace order_proc

@@ -1,6 +1,9 @@
 #include "pg/timestamps.hpp"
 
+#include <cctype>
+
 extern "C" {
+#include "pgtime.h"
 #include "utils/datetime.h"
 }
 
@@ -19,10 +22,19 @@ int decode(char** fields, int* types, int count, int* kind, struct pg_tm* parts,
 #endif
 }
 
-ParsedTimestamp failed(int error) {
-  const bool range = error == DTERR_FIELD_OVERFLOW || error == DTERR_MD_FIELD_OVERFLOW ||
-                     error == DTERR_TZDISP_OVERFLOW;
-  return {range ? ERRCODE_DATETIME_FIELD_OVERFLOW : ERRCODE_INVALID_DATETIME_FORMAT, 0};
+/// One answer for all bad timestamps, whatever is wrong with them.
+constexpr ParsedTimestamp bad{ERRCODE_INVALID_DATETIME_FORMAT, 0};
+
+/// DecodeDateTime raises an ERROR for a zone that it does not know, by its full name behind a date.
+bool names_unknown_zone(char** fields, const int* types, int count) {
+  bool date_seen = false;
+  for (int i = 0; i < count; ++i) {
+    if (types[i] == DTK_DATE && date_seen && !isdigit(static_cast<unsigned char>(fields[i][0])) &&
+        pg_tzset(fields[i]) == nullptr)
+      return true;
+    date_seen |= types[i] == DTK_DATE || types[i] == DTK_NUMBER || types[i] == DTK_STRING;
+  }
+  return false;
 }
 
 }  // namespace
@@ -30,24 +42,25 @@ ParsedTimestamp failed(int error) {
 ParsedTimestamp parse_timestamp(std::string_view text) {
   std::array<char, MAXDATELEN + 1> terminated;
   std::array<char, MAXDATELEN + MAXDATEFIELDS> work;
-  if (text.size() > MAXDATELEN) return failed(DTERR_BAD_FORMAT);
+  if (text.size() > MAXDATELEN) return bad;
   *std::copy(text.begin(), text.end(), terminated.begin()) = '\0';
   std::array<char*, MAXDATEFIELDS> fields;
   std::array<int, MAXDATEFIELDS> types;
   int count;
   int error = ParseDateTime(terminated.data(), work.data(), work.size(), fields.data(),
                             types.data(), MAXDATEFIELDS, &count);
-  if (error != 0) return failed(error);
+  if (error != 0) return bad;
+  if (names_unknown_zone(fields.data(), types.data(), count)) return bad;
   struct pg_tm parts {};
   fsec_t fraction;
   int zone;
   int kind;
   error = decode(fields.data(), types.data(), count, &kind, &parts, &fraction, &zone);
-  if (error != 0) return failed(error);
+  if (error != 0) return bad;
   TimestampTz value = 0;
   switch (kind) {
     case DTK_DATE:
-      if (tm2timestamp(&parts, fraction, &zone, &value) != 0) return failed(DTERR_FIELD_OVERFLOW);
+      if (tm2timestamp(&parts, fraction, &zone, &value) != 0) return bad;
       return {0, value};
     case DTK_EPOCH:
       return {0, SetEpochTimestamp()};
@@ -58,7 +71,7 @@ ParsedTimestamp parse_timestamp(std::string_view text) {
       TIMESTAMP_NOBEGIN(value);
       return {0, value};
     default:
-      return failed(DTERR_BAD_FORMAT);
+      return bad;
   }
 }
 
