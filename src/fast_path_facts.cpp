@@ -39,7 +39,7 @@ constexpr std::array<ColumnRule, customer_columns> customer_rules{{
     {"email", TEXTOID, any, Source::given},
 }};
 
-/// As PostgreSQL deparses them under any search_path that finds pg_catalog's operators. A CHECK for
+/// As PostgreSQL deparses them with search_path = pg_catalog. A CHECK for
 /// the other placement is a user's own.
 constexpr std::string_view total_check =
     "((total_amount >= (0)::numeric) AND (total_amount <> 'NaN'::numeric))";

@@ -3,6 +3,7 @@
 #include "fast_path_rules.hpp"
 
 #include "pg/compat.hpp"
+#include "pg/user.hpp"
 
 namespace order_proc {
 
@@ -185,7 +186,8 @@ const char* check_obstacle(Relation relation, const TableRules& rules, TableFact
     auto* const expression = static_cast<Node*>(stringToNode(check.ccbin));
     if (runs_user_code(expression))
       return psprintf("CHECK \"%s\" calls a function of a user's or a volatile one", check.ccname);
-    const std::string_view text{deparse_expression(expression, names, false, false)};
+    std::string_view text;
+    pg::with_locked_path([&] { text = deparse_expression(expression, names, false, false); });
     if (std::find(rules.known_checks.begin(), rules.known_checks.end(), text) !=
         rules.known_checks.end())
       continue;

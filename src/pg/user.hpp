@@ -30,6 +30,17 @@ inline void set_for_nest_level(const char* name, const char* value) {
   (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
+/// Runs `body` with search_path = pg_catalog, pg_temp: names of others cannot be picked up, and
+/// what PostgreSQL deparses reads the same for everybody.
+template <typename F>
+void with_locked_path(F&& body) {
+  static_assert(Jumpable<std::remove_reference_t<F>>);
+  const int nest_level = NewGUCNestLevel();
+  set_for_nest_level("search_path", "pg_catalog, pg_temp");
+  body();
+  AtEOXact_GUC(false, nest_level);
+}
+
 /// Runs `body` with search_path = pg_catalog, pg_temp, no notices and lock_timeout 200 ms: names of
 /// others cannot be picked up, a lock that is not to be had soon is not queued for.
 template <typename F>
