@@ -73,7 +73,7 @@ void insert_item_batch(Relation table, Facts& facts, const NewOrder& order, int6
     TupleTableSlot* const row = item_slot(facts, i);
     begin_row(row, table);
     set_column(row, columns[i_order_id], Int64GetDatum(order_id));
-    set_column(row, columns[i_id], Int64GetDatum(nextval_internal(facts.items.sequence, true)));
+    set_column(row, columns[i_id], Int64GetDatum(nextval_internal(facts.items.sequence, i == 0)));
     set_column(row, columns[i_product_id], Int64GetDatum(order.product_ids[first + i]));
     set_column(row, columns[i_quantity], Int32GetDatum(order.quantities[first + i]));
     set_column(row, columns[i_price], order.prices[first + i]);

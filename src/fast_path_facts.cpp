@@ -39,6 +39,16 @@ constexpr std::array<ColumnRule, customer_columns> customer_rules{{
     {"email", TEXTOID, any, Source::given},
 }};
 
+constexpr std::array<ColumnRule, reject_columns> reject_rules{{
+    {"import_id", INT8OID, any, Source::given},
+    {"line_number", INT8OID, any, Source::given},
+    {"raw_line", TEXTOID, any, Source::given},
+    {"sqlstate", TEXTOID, any, Source::given},
+    {"message", TEXTOID, any, Source::given},
+    {"imported_by", TEXTOID, any, Source::given},
+    {"rejected_at", TIMESTAMPTZOID, any, Source::now},
+}};
+
 /// As PostgreSQL deparses them with search_path = pg_catalog. A CHECK for
 /// the other placement is a user's own.
 constexpr std::string_view total_check =
@@ -100,6 +110,8 @@ void fill(const Store& store, Facts& facts) {
        store.layout.has_name() ? without(customer_rules, {c_first_name, c_last_name})
                                : without(customer_rules, {c_name}),
        {}, InvalidOid, 0);
+  if (store.layout.index >= 6)
+    fill(facts.rejects, store.table(Table::import_rejects), reject_rules, {}, InvalidOid, 0);
   facts.evaluation = CreateStandaloneExprContext();
   facts.order_slot = MakeSingleTupleTableSlot(facts.orders.descriptor, &TTSOpsHeapTuple);
 }
@@ -247,6 +259,15 @@ const char* read_obstacle(const Store& store, const Facts& facts) {
   for (const char* reason : {facts.orders.read_obstacle, facts.items.read_obstacle})
     if (reason != nullptr) return reason;
   return rights_of_caller(store, facts).read_obstacle;
+}
+
+const char* rejects_obstacle(const Store& store, const Facts& facts) {
+  const Oid table = store.table(Table::import_rejects);
+  for (const char* reason : {session_obstacle(), facts.rejects.insert_obstacle})
+    if (reason != nullptr) return reason;
+  if (pg_class_aclcheck(table, table_owner(table), ACL_INSERT) != ACLCHECK_OK)
+    return "the owner of the rejects may not insert them";
+  return nullptr;
 }
 
 void watch_fast_path() {

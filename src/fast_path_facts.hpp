@@ -49,10 +49,22 @@ enum OrderColumn {
 enum ItemColumn { i_order_id, i_id, i_product_id, i_quantity, i_price, item_columns };
 enum CustomerColumn { c_id, c_name, c_first_name, c_last_name, c_email, customer_columns };
 
+enum RejectColumn {
+  r_import_id,
+  r_line_number,
+  r_raw_line,
+  r_sqlstate,
+  r_message,
+  r_imported_by,
+  r_rejected_at,
+  reject_columns
+};
+
 struct Facts {
   TableFacts orders;
   TableFacts items;
   TableFacts customers;  ///< read and locked, never inserted into
+  TableFacts rejects;    ///< from layout 1.6 on
   ExprContext* evaluation;
   TupleTableSlot* order_slot;
   std::array<TupleTableSlot*, 1000> item_slots;  ///< made as they are needed
@@ -68,5 +80,8 @@ Facts& fast_path_facts(const Store& store);
 const char* create_obstacle(const Store& store, const Facts& facts);
 const char* batch_obstacle(const Store& store, const Facts& facts);  ///< to many items at once
 const char* read_obstacle(const Store& store, const Facts& facts);
+
+/// To writing import_rejects, which the library does as their owner.
+const char* rejects_obstacle(const Store& store, const Facts& facts);
 
 }  // namespace order_proc

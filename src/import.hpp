@@ -59,6 +59,7 @@ struct Import {
   TupleTableSlot* spill_slot;  ///< for lines that an order keeps on disk
   Tuplesortstate* rejects;
   TupleTableSlot* reject_slot;
+  TupleTableSlot** reject_rows;  ///< a batch of them on the way into the table
   HeapTuple
       no_columns;  ///< what the row trigger answers COPY with: returning the row would leak it
 

@@ -1,5 +1,6 @@
 // Lines that are left out: sorted by line number as they come from both phases, written as the
 // owner of order_store.import_rejects when the statement ends.
+#include "fast_path_insert.hpp"
 #include "import.hpp"
 #include "pg/error.hpp"
 #include "pg/spi.hpp"
@@ -42,7 +43,7 @@ Datum text_array(Datum* values, int count) {
   return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-void insert_batch(const Import& import, RejectBatch& batch, Datum by) {
+void insert_by_executor(const Import& import, RejectBatch& batch, Datum by) {
   const int count = batch.count;
   pg::with_spi([&] {
     pg::as_user(table_owner(import.store.table(Table::import_rejects)), [&] {
@@ -56,6 +57,57 @@ void insert_batch(const Import& import, RejectBatch& batch, Datum by) {
            pg::Value(text_array(batch.messages.data(), count)), pg::Value(by)});
     });
   });
+}
+
+/// Slots for a batch, made once an import.
+TupleTableSlot** reject_slots(Import& import, const Facts& facts) {
+  if (import.reject_rows == nullptr) {
+    const MemoryContext saved = MemoryContextSwitchTo(import.memory);
+    const TupleDesc descriptor = CreateTupleDescCopy(facts.rejects.descriptor);
+    import.reject_rows =
+        static_cast<TupleTableSlot**>(palloc(sizeof(TupleTableSlot*) * rejects_per_insert));
+    for (std::size_t i = 0; i < rejects_per_insert; ++i)
+      import.reject_rows[i] = MakeSingleTupleTableSlot(descriptor, &TTSOpsHeapTuple);
+    MemoryContextSwitchTo(saved);
+  }
+  return import.reject_rows;
+}
+
+void insert_by_direct_access(Import& import, const Facts& facts, const RejectBatch& batch,
+                             Datum by) {
+  TupleTableSlot** const slots = reject_slots(import, facts);
+  const auto& columns = facts.rejects.columns;
+  const Datum now = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+  const Relation table = table_open(import.store.table(Table::import_rejects), RowExclusiveLock);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(batch.count); ++i) {
+    TupleTableSlot* const row = slots[i];
+    begin_row(row, table);
+    set_column(row, columns[r_import_id], Int64GetDatum(import.counts.import_id));
+    set_column(row, columns[r_line_number], batch.lines[i]);
+    set_column(row, columns[r_raw_line], batch.raws[i]);
+    set_column(row, columns[r_sqlstate], batch.states[i]);
+    set_column(row, columns[r_message], batch.messages[i]);
+    set_column(row, columns[r_imported_by], by);
+    set_column(row, columns[r_rejected_at], now);
+    ExecStoreVirtualTuple(row);
+  }
+  table_multi_insert(table, slots, batch.count, GetCurrentCommandId(true), 0, nullptr);
+  insert_index_entries(table, facts.rejects, facts.evaluation,
+                       {slots, static_cast<std::size_t>(batch.count)});
+  for (int i = 0; i < batch.count; ++i) ExecClearTuple(slots[i]);
+  table_close(table, NoLock);
+}
+
+void insert_batch(Import& import, RejectBatch& batch, Datum by) {
+  // Under the table's lock, so that DDL is seen.
+  LockRelationOid(import.store.table(Table::import_rejects), RowExclusiveLock);
+  (void)open_store();
+  const Facts& facts = fast_path_facts(import.store);
+  const bool fast = rejects_obstacle(import.store, facts) == nullptr && !facts.rejects.row_by_row;
+  if (fast)
+    insert_by_direct_access(import, facts, batch, by);
+  else
+    insert_by_executor(import, batch, by);
   batch.count = 0;
 }
 
@@ -159,6 +211,7 @@ void write_rejects(Import& import) {
   MemoryContextSwitchTo(saved);
   MemoryContextDelete(memory);
   tuplesort_end(import.rejects);
+  CommandCounterIncrement();
 }
 
 }  // namespace order_proc
