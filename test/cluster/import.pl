@@ -66,7 +66,7 @@ C
 my $have_shim = !system_log('cc', '-shared', '-fPIC', '-O1', '-o', $shim, "$dir/full.c", '-ldl');
 
 my $node = PostgreSQL::Test::Cluster->new('import');
-$node->init(allows_streaming => 'logical');
+$node->init(allows_streaming => 'logical', extra => [ '-E', 'UTF8', '--locale=C.UTF-8' ]);
 $node->append_conf('postgresql.conf', <<'CONF');
 restart_after_crash = on
 shared_buffers = 128MB
