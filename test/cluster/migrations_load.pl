@@ -12,8 +12,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $customers = $ENV{ORDER_PROC_LOAD_CUSTOMERS} // 20_000;
-my $seconds = $ENV{ORDER_PROC_LOAD_SECONDS} // 0.5;    # of load before and after each step
+my $customers = $ENV{ORDER_PROC_LOAD_CUSTOMERS} // 10_000;
+my $seconds = $ENV{ORDER_PROC_LOAD_SECONDS} // 0.3;    # of load before and after each step
 my $rate = $ENV{ORDER_PROC_LOAD_RATE} // 50;           # transactions a second, of each client
 my $limit = 250;                                       # ms that a statement may wait for a lock
 my $dir = PostgreSQL::Test::Utils::tempdir;
@@ -98,7 +98,7 @@ SQL
 # Two clients that prepare their statements and two that do not; new sessions every few seconds. A statement that waits
 # too long for a lock fails, as any other failure does.
 my @load;
-foreach my $protocol ([ 'prepared', 5 ], [ 'simple', 3 ])
+foreach my $protocol ([ 'prepared', 3 ], [ 'simple', 2 ])
 {
 	my $total = 2 * $rate;
 	my $command = "cd '$dir'; while [ ! -e stop ]; do pgbench -n -M $protocol->[0] -c 2 -j 1 -T $protocol->[1] --rate=$total"
@@ -109,7 +109,9 @@ foreach my $protocol ([ 'prepared', 5 ], [ 'simple', 3 ])
 	push @load, IPC::Run::start([ 'sh', '-c', $command ], '<', \undef, '>', "$dir/null", '2>&1');
 }
 
-sub transactions
+# Each makes two orders. What pgbench logs is in its files when a round is over.
+sub transactions { return (sql('SELECT last_value FROM order_store.orders_id_seq') - $customers) / 2; }
+sub logged_transactions
 {
 	my ($count, $longest) = (0, 0);
 	foreach my $file (glob "$dir/prepared.[0-9]* $dir/simple.[0-9]*")
@@ -181,8 +183,7 @@ sub backfill_with_kills
 	{
 		my ($share, $how) = @$kill;
 		my ($out, $err) = ('', '');
-		local $ENV{PGAPPNAME} = 'backfill';
-		my $run = IPC::Run::start([ 'psql', '-XAtq', '-U', 'shop', '-d', $node->connstr('postgres'), '-c', $call ], '<', \undef, '>', \$out, '2>', \$err);
+		my $run = IPC::Run::start([ 'psql', '-XAtq', '-U', 'shop', '-d', $node->connstr('postgres') . " application_name='backfill'", '-c', $call ], '<', \undef, '>', \$out, '2>', \$err);
 		sleep 0.05 while sql($left) > $share * $all;
 		my $hit = sql("SELECT count($how(pid)) FROM pg_stat_activity WHERE application_name = 'backfill'");
 		IPC::Run::finish($run);
@@ -204,7 +205,7 @@ sub take
 {
 	my ($from, $to) = @_;
 	my $log = -s $node->logfile;
-	my ($done) = transactions();
+	my $done = transactions();
 	my $began = time;
 	sleep $seconds;
 	my $prepare = time;
@@ -219,7 +220,7 @@ sub take
 	my ($tries, $ms) = run_with_retries("ALTER EXTENSION order_proc UPDATE TO '$to'");
 	use_names(2) if $to eq '1.3';
 	sleep $seconds;
-	my ($now) = transactions();
+	my $now = transactions();
 	my ($waits, $longest) = lock_waits($log);
 	push @report, sprintf '%s to %s: plan %6.1f s, ALTER EXTENSION %5.0f ms (try %d), %5d transactions in %5.1f s, %2d waits for locks over 20 ms, the longest %3.0f ms',
 	  $from, $to, $prepare, $ms, $tries, $now - $done, time - $began, $waits, $longest;
@@ -235,7 +236,8 @@ take(reverse @$_) foreach reverse @steps;
 append_to_file("$dir/stop", '');
 IPC::Run::finish($_) foreach @load;
 is(complaints(), '', 'no statement of the clients failed, all the way up and down');
-my ($done, $longest) = transactions();
+my ($done, $longest) = logged_transactions();
+is($done, transactions(), 'each transaction is in the log of the clients and in the tables');
 note(sprintf '%d transactions; the longest took %.0f ms', $done, $longest);
 is(sql(q{SELECT count(*) FROM order_store.order_status_history}), sql(q{SELECT count(*) FROM order_store.orders WHERE status = 'paid' AND total_amount = 6}),
 	'each change of status is in the history once');
@@ -250,18 +252,27 @@ sub checksums
 		  (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attname) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped), relname),
 		  ' UNION ALL ' ORDER BY relname)
 		FROM pg_class AS c WHERE relnamespace = 'order_store'::regnamespace AND relkind = 'r' AND relname NOT IN ('store', 'migrations')});
-	return sql($queries) . "\n" . sql(q{SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'order_store' AND sequencename <> 'migrations_id_seq' ORDER BY 1});
+	return sql("$queries ORDER BY 1") . "\n" . sql(q{SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'order_store' AND sequencename <> 'migrations_id_seq' ORDER BY 1});
+}
+# Whether rows may have changed.
+sub prepare
+{
+	my @statements = prepared_statements($_[0]);
+	run_with_retries($_, user => 'shop') foreach @statements;
+	return grep { /^CALL/ } @statements;
 }
 sub go
 {
 	my ($to) = @_;
-	run_with_retries($_, user => 'shop') foreach prepared_statements($to);
+	prepare($to);
 	run_with_retries("ALTER EXTENSION order_proc UPDATE TO '$to'");
 }
 my $before = checksums();
 foreach my $step (@steps)
 {
 	my ($from, $to) = @$step;
+	# The backfill is the plan's, not the step's.
+	if (prepare($to)) { $before = checksums(); }
 	go($to);
 	my $up = checksums();
 	go($from);
@@ -277,8 +288,7 @@ sub catalog
 {
 	my ($database) = @_;
 	my ($dump, $err) = run_command([ 'pg_dump', '-s', '-n', 'order_store', '-n', 'order_proc', '-d', $node->connstr($database) ]);
-	$dump =~ s/^\\(un)?restrict .*\n//mg;
-	return $dump . $node->safe_psql($database, q{
+	return $dump . "\n" . $node->safe_psql($database, q{
 		SELECT pg_describe_object(classid, objid, objsubid) AS o FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
 		WHERE d.deptype = 'e' AND extname = 'order_proc' ORDER BY o;
 		SELECT conname, convalidated FROM pg_constraint WHERE connamespace = 'order_store'::regnamespace ORDER BY conname;
@@ -292,9 +302,18 @@ sub fresh
 	$node->safe_psql($database, "CREATE EXTENSION order_proc VERSION '$version'; SELECT order_proc.create_store('shop'); SELECT order_proc.grant_store('app', 'write')");
 	return catalog($database);
 }
-is(catalog('postgres'), fresh($newest), "the catalog at $newest is that of a fresh installation");
+
+# Lines that only one of them has; the order of columns does not count, nor what differs from one dump to the next.
+sub differences
+{
+	my @lines = map { { map { s/,$//r => 1 } grep { !/^\\(un)?restrict / } split /\n/ } } @_;
+	return join "\n", map { my ($a, $b) = @lines[ $_, 1 - $_ ]; my $mark = ('- ', '+ ')[$_]; map { "$mark$_" } sort grep { !$b->{$_} } keys %$a } 0, 1;
+}
+cmp_ok(split(/\n/, fresh('1.1')), '>', 300, 'the catalog has much to compare');
+isnt(differences(catalog('fresh_1_1'), catalog('postgres')), '', 'and versions differ');
+is(differences(catalog('postgres'), fresh($newest)), '', "the catalog at $newest is that of a fresh installation");
 go($_->[0]) foreach reverse @steps;
-is(catalog('postgres'), fresh('1.0'), 'and so is the one at 1.0');
+is(differences(catalog('postgres'), fresh('1.0')), '', 'and so is the one at 1.0');
 unlike(slurp_file($node->logfile), qr/PANIC|XX000|was terminated by signal/, 'no internal error in the log');
 
 note("$customers customers and orders, " . 5 * $customers . " items at the start, 4 clients, $rate transactions a second each");
