@@ -5,53 +5,52 @@
 
 CREATE FUNCTION order_proc.layout_1_1_up() RETURNS SETOF order_proc.migration_step
 LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_1_up$
-WITH wanted (n, name, columns) AS (
-  VALUES (1, 'orders_customer_id_created_at_id_idx', 'customer_id, created_at DESC, id DESC'),
-         (2, 'orders_status_created_at_id_idx', 'status, created_at DESC, id DESC'),
-         (3, 'orders_created_at_id_idx', 'created_at DESC, id DESC')
-)
 -- An interrupted CONCURRENTLY leaves an index that is never used but keeps its name.
-SELECT 0, 'prepare', pg_catalog.format('DROP INDEX CONCURRENTLY order_store.%I', w.name),
+SELECT 0, 'prepare', pg_catalog.format('DROP INDEX CONCURRENTLY order_store.%I', c.relname),
        'ShareUpdateExclusiveLock', true, NULL::pg_catalog.int8
-FROM wanted AS w
-JOIN pg_catalog.pg_index AS x ON x.indexrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('order_store.' OPERATOR(pg_catalog.||) w.name)
+FROM pg_catalog.pg_index AS x
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) x.indexrelid
 WHERE NOT x.indisvalid
-UNION ALL
-SELECT w.n, 'prepare',
-       pg_catalog.format('CREATE INDEX CONCURRENTLY IF NOT EXISTS %I ON order_store.orders (%s)', w.name, w.columns),
-       'ShareUpdateExclusiveLock', true, order_proc.estimated_rows('order_store.orders')
-FROM wanted AS w
+  AND x.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY[
+    pg_catalog.to_regclass('order_store.orders_customer_id_created_at_id_idx'),
+    pg_catalog.to_regclass('order_store.orders_status_created_at_id_idx'),
+    pg_catalog.to_regclass('order_store.orders_created_at_id_idx')]::pg_catalog.oid[])
 UNION ALL
 VALUES
+(1, 'prepare', 'CREATE INDEX CONCURRENTLY IF NOT EXISTS orders_customer_id_created_at_id_idx ON order_store.orders (customer_id, created_at DESC, id DESC)',
+ 'ShareUpdateExclusiveLock', true, order_proc.estimated_rows('order_store.orders')),
+(2, 'prepare', 'CREATE INDEX CONCURRENTLY IF NOT EXISTS orders_status_created_at_id_idx ON order_store.orders (status, created_at DESC, id DESC)',
+ 'ShareUpdateExclusiveLock', true, order_proc.estimated_rows('order_store.orders')),
+(3, 'prepare', 'CREATE INDEX CONCURRENTLY IF NOT EXISTS orders_created_at_id_idx ON order_store.orders (created_at DESC, id DESC)',
+ 'ShareUpdateExclusiveLock', true, order_proc.estimated_rows('order_store.orders')),
 (4, 'change', $sql$
 DO $check$
 DECLARE
-  other record;
+  wanted record;
+  present record;
 BEGIN
-  -- IF NOT EXISTS goes by the name alone.
-  SELECT c.relname, c.relkind, x.indisvalid INTO other
-  FROM (VALUES ('orders_customer_id_created_at_id_idx', 'customer_id, created_at DESC, id DESC'),
-               ('orders_status_created_at_id_idx', 'status, created_at DESC, id DESC'),
-               ('orders_created_at_id_idx', 'created_at DESC, id DESC')) AS w (name, columns)
-  JOIN pg_class AS c ON c.oid = to_regclass('order_store.' || w.name)
-  LEFT JOIN pg_index AS x ON x.indexrelid = c.oid
-  WHERE x.indisvalid IS NOT TRUE
-     OR regexp_replace(pg_get_indexdef(c.oid), ' WITH \([^)]*\)', '')
-        <> format('CREATE INDEX %s ON order_store.orders USING btree (%s)', w.name, w.columns)
-  ORDER BY x.indisvalid NULLS LAST
-  LIMIT 1;
-  IF other.indisvalid = false THEN
-    RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('index "%s" is invalid', other.relname),
-      DETAIL = 'An interrupted CREATE INDEX CONCURRENTLY left it behind.',
-      HINT = format('DROP INDEX CONCURRENTLY order_store.%I;', other.relname);
-  ELSIF other.indisvalid THEN
-    RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('index "%s" is not the one that layout 1.1 has', other.relname),
-      DETAIL = pg_get_indexdef(to_regclass('order_store.' || other.relname)),
-      HINT = format('ALTER INDEX order_store.%I RENAME TO ...; then build the one that migration_plan(''1.1'') shows.', other.relname);
-  ELSIF other.relkind IS NOT NULL THEN
-    RAISE EXCEPTION USING ERRCODE = '42P07', MESSAGE = format('"%s" is not an index', other.relname),
-      HINT = format('Rename order_store.%I: layout 1.1 has an index of this name.', other.relname);
-  END IF;
+  FOR wanted IN SELECT * FROM (VALUES
+    ('orders_customer_id_created_at_id_idx', '(customer_id, created_at DESC, id DESC)'),
+    ('orders_status_created_at_id_idx', '(status, created_at DESC, id DESC)'),
+    ('orders_created_at_id_idx', '(created_at DESC, id DESC)')) AS w (name, columns)
+  LOOP
+    SELECT x.indisvalid, pg_get_indexdef(x.indexrelid) AS definition INTO present
+    FROM pg_class AS c LEFT JOIN pg_index AS x ON x.indexrelid = c.oid
+    WHERE c.relnamespace = 'order_store'::regnamespace AND c.relname = wanted.name;
+    IF NOT FOUND THEN CONTINUE; END IF;
+    IF NOT present.indisvalid THEN
+      RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('index "%s" is invalid', wanted.name),
+        DETAIL = 'An interrupted CREATE INDEX CONCURRENTLY left it behind.',
+        HINT = format('DROP INDEX CONCURRENTLY order_store.%I;', wanted.name);
+    END IF;
+    -- Storage is the owner's affair.
+    IF regexp_replace(replace(present.definition, ' ON ONLY ', ' ON '), ' WITH \([^)]*\)', '') IS DISTINCT FROM
+       format('CREATE INDEX %I ON order_store.orders USING btree %s', wanted.name, wanted.columns) THEN
+      RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('"%s" is not the index of layout 1.1', wanted.name),
+        DETAIL = format('It is: %s. Wanted: order_store.orders %s.', coalesce(present.definition, 'no index'), wanted.columns),
+        HINT = format('ALTER INDEX order_store.%I RENAME TO %I;', wanted.name, left(wanted.name, 58) || '_own');
+    END IF;
+  END LOOP;
 END
 $check$$sql$, 'none', true, NULL),
 (5, 'change', 'CREATE INDEX IF NOT EXISTS orders_customer_id_created_at_id_idx ON order_store.orders (customer_id, created_at DESC, id DESC)',
@@ -66,11 +65,14 @@ COMMENT ON FUNCTION order_proc.layout_1_1_up() IS 'The step from layout 1.0 to 1
 CREATE FUNCTION order_proc.layout_1_1_down() RETURNS SETOF order_proc.migration_step
 LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_1_down$
 VALUES
-(1, 'change', $sql$
+(1, 'prepare', 'DROP INDEX CONCURRENTLY IF EXISTS order_store.orders_created_at_id_idx', 'ShareUpdateExclusiveLock', true, NULL::pg_catalog.int8),
+(2, 'prepare', 'DROP INDEX CONCURRENTLY IF EXISTS order_store.orders_status_created_at_id_idx', 'ShareUpdateExclusiveLock', true, NULL),
+(3, 'prepare', 'DROP INDEX CONCURRENTLY IF EXISTS order_store.orders_customer_id_created_at_id_idx', 'ShareUpdateExclusiveLock', true, NULL),
+(4, 'change', $sql$
 DROP INDEX IF EXISTS order_store.orders_created_at_id_idx;
 DROP INDEX IF EXISTS order_store.orders_status_created_at_id_idx;
 DROP INDEX IF EXISTS order_store.orders_customer_id_created_at_id_idx$sql$,
-'AccessExclusiveLock', false, NULL::pg_catalog.int8)
+'AccessExclusiveLock', true, NULL)
 $layout_1_1_down$;
 COMMENT ON FUNCTION order_proc.layout_1_1_down() IS 'The step from layout 1.1 back to 1.0.';
 
