@@ -19,64 +19,57 @@ ALTER TABLE order_store.customers DROP CONSTRAINT IF EXISTS customers_names_back
 $layout_1_4_up$;
 COMMENT ON FUNCTION order_proc.layout_1_4_up() IS 'The step from layout 1.3 to 1.4: customers.name goes.';
 
-CREATE FUNCTION order_proc.names_are_coming_back() RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_trigger AS t
-    WHERE t.tgrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('order_store.customers')
-      AND t.tgfoid OPERATOR(pg_catalog.=) pg_catalog.to_regproc('order_proc.sync_customer_name')
-      AND NOT t.tgisinternal)
-$$;
-COMMENT ON FUNCTION order_proc.names_are_coming_back() IS
-'Whether the first statement of the plan from layout 1.4 back to 1.3 was run: customers.name is there, and the trigger that keeps it in step.';
-
 CREATE FUNCTION order_proc.layout_1_4_down() RETURNS SETOF order_proc.migration_step
 LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_4_down$
--- Column, CHECKs and trigger come in one transaction: from then on every write brings the name along.
-SELECT 1, 'prepare', $sql$
-SET LOCAL lock_timeout = '200ms';
-ALTER TABLE order_store.customers ADD COLUMN name text,
-  ADD CONSTRAINT customers_names_backfilled CHECK (name IS NULL OR first_name IS NOT NULL OR last_name IS NOT NULL) NOT VALID,
-  ADD CONSTRAINT customers_names_joined CHECK (name IS NOT NULL OR (first_name IS NULL AND last_name IS NULL)) NOT VALID;
-CREATE TRIGGER sync_customer_name BEFORE INSERT OR UPDATE ON order_store.customers
-FOR EACH ROW EXECUTE FUNCTION order_proc.sync_customer_name()$sql$,
-       'AccessExclusiveLock', true, NULL::pg_catalog.int8
-WHERE NOT order_proc.names_are_coming_back()
+WITH expand (statement) AS (VALUES ($sql$
+DO $expand$
+BEGIN
+  SET LOCAL lock_timeout = '200ms';
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'order_store.customers'::regclass AND attname = 'name') THEN
+    ALTER TABLE order_store.customers ADD COLUMN name text;
+    -- The trigger is there before any row is filled in: what is written meanwhile stays in step.
+    CREATE TRIGGER sync_customer_name BEFORE INSERT OR UPDATE ON order_store.customers
+    FOR EACH ROW EXECUTE FUNCTION order_proc.sync_customer_name();
+    ALTER TABLE order_store.customers
+      ADD CONSTRAINT customers_names_backfilled
+        CHECK (name IS NULL OR first_name IS NOT NULL OR last_name IS NOT NULL) NOT VALID,
+      ADD CONSTRAINT customers_names_joined
+        CHECK (name IS NOT NULL OR (first_name IS NULL AND last_name IS NULL)) NOT VALID;
+  ELSIF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'order_store.customers'::regclass
+                      AND tgfoid = 'order_proc.sync_customer_name()'::regprocedure) THEN
+    RAISE EXCEPTION USING ERRCODE = '42701', MESSAGE = 'column "name" of order_store.customers is not that of layout 1.3',
+      DETAIL = 'No trigger keeps it in step with first_name and last_name.',
+      HINT = 'ALTER TABLE order_store.customers RENAME COLUMN name TO own_name;';
+  END IF;
+END
+$expand$$sql$))
+SELECT 1, 'prepare', e.statement, 'AccessExclusiveLock', true, NULL::pg_catalog.int8 FROM expand AS e
 UNION ALL
 VALUES
-(2, 'prepare', 'CALL order_proc.backfill_customer_names()', 'ShareUpdateExclusiveLock', true, order_proc.estimated_rows('order_store.customers')),
-(3, 'change', $sql$
-DO $name$
-BEGIN
-  IF order_proc.names_are_coming_back() THEN
-    UPDATE order_store.customers SET name = order_proc.full_name(first_name, last_name)
-    WHERE name IS DISTINCT FROM order_proc.full_name(first_name, last_name);
-  ELSE
-    -- Nobody gets in before the end of it: the plan was not run.
-    ALTER TABLE order_store.customers ADD COLUMN name text;
-    UPDATE order_store.customers SET name = order_proc.full_name(first_name, last_name)
-    WHERE first_name IS NOT NULL OR last_name IS NOT NULL;
-    SET CONSTRAINTS ALL IMMEDIATE;
-    ALTER TABLE order_store.customers ADD CONSTRAINT customers_names_backfilled
-      CHECK (name IS NULL OR first_name IS NOT NULL OR last_name IS NOT NULL);
-  END IF;
-END
-$name$$sql$, CASE WHEN order_proc.names_are_coming_back() THEN 'RowExclusiveLock' ELSE 'AccessExclusiveLock' END,
- order_proc.names_are_coming_back(), order_proc.estimated_rows('order_store.customers')),
+(2, 'prepare', 'CALL order_proc.backfill_customer_names()', 'ShareUpdateExclusiveLock', true, order_proc.estimated_rows('order_store.customers'))
+UNION ALL
+SELECT 3, 'change', e.statement, 'AccessExclusiveLock', true, NULL::pg_catalog.int8 FROM expand AS e
+UNION ALL
+VALUES
 (4, 'change', $sql$
-DO $checks$
+DO $fill$
 BEGIN
-  ALTER TABLE order_store.customers DROP CONSTRAINT IF EXISTS customers_names_joined;
-  IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'order_store.customers'::regclass AND conname = 'customers_names_backfilled') THEN
-    ALTER TABLE order_store.customers ADD CONSTRAINT customers_names_backfilled
-      CHECK (name IS NULL OR first_name IS NOT NULL OR last_name IS NOT NULL) NOT VALID;
+  UPDATE order_store.customers SET name = order_proc.full_name(first_name, last_name)
+  WHERE name IS DISTINCT FROM order_proc.full_name(first_name, last_name);
+  -- Validated by the backfill, else here.
+  IF NOT EXISTS (SELECT FROM pg_constraint AS c
+                 WHERE c.conrelid = 'order_store.customers'::regclass AND c.conname = 'customers_names_backfilled'
+                   AND pg_get_constraintdef(c.oid) = 'CHECK (((name IS NULL) OR (first_name IS NOT NULL) OR (last_name IS NOT NULL)))') THEN
+    SET CONSTRAINTS ALL IMMEDIATE;
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'order_store.customers'::regclass AND conname = 'customers_names_backfilled') THEN
+      ALTER TABLE order_store.customers ADD CONSTRAINT customers_names_backfilled
+        CHECK (name IS NULL OR first_name IS NOT NULL OR last_name IS NOT NULL) NOT VALID;
+    END IF;
+    ALTER TABLE order_store.customers VALIDATE CONSTRAINT customers_names_backfilled;
   END IF;
 END
-$checks$$sql$, 'AccessExclusiveLock', true, NULL),
-(5, 'attach', $sql$
-CREATE OR REPLACE TRIGGER sync_customer_name BEFORE INSERT OR UPDATE ON order_store.customers
-FOR EACH ROW EXECUTE FUNCTION order_proc.sync_customer_name()$sql$,
-'ShareRowExclusiveLock', true, NULL)
+$fill$$sql$, 'ShareUpdateExclusiveLock', true, order_proc.estimated_rows('order_store.customers')),
+(5, 'change', 'ALTER TABLE order_store.customers DROP CONSTRAINT IF EXISTS customers_names_joined', 'AccessExclusiveLock', true, NULL)
 $layout_1_4_down$;
 COMMENT ON FUNCTION order_proc.layout_1_4_down() IS 'The step from layout 1.4 back to 1.3: customers.name comes back, filled from the parts.';
 

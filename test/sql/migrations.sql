@@ -547,8 +547,7 @@ ALTER EXTENSION order_proc UPDATE TO '1.4';
 SELECT statement FROM order_proc.migration_plan('1.3') WHERE phase = 'prepare' \gexec
 SELECT results_eq('SELECT name FROM order_store.customers ORDER BY id', $$VALUES ('Ana de la Cruz'), ('Eva Gil')$$, 'the names are joined beforehand, online');
 SELECT results_eq($$SELECT conname, convalidated FROM pg_constraint WHERE conname ~ '^customers_names' ORDER BY 1$$, $$VALUES ('customers_names_backfilled'::name, true), ('customers_names_joined', true)$$, 'and it is validated that they all are');
-SELECT is((SELECT string_agg(format('%s %s %s', phase, lock_level, online), ', ' ORDER BY step) FROM order_proc.migration_plan('1.3')),
-  'prepare ShareUpdateExclusiveLock t, change RowExclusiveLock t, change AccessExclusiveLock t, attach ShareRowExclusiveLock t', 'the plan sees that it was begun');
+SELECT statement FROM order_proc.migration_plan('1.3') WHERE phase = 'prepare' \gexec
 SELECT order_proc.create_customer('Cher', NULL, NULL, 3) \g /dev/null
 INSERT INTO order_store.customers (id, first_name, last_name) VALUES (4, 'Ana Maria', 'Cruz');
 -- What the trigger did not see is put right by the script, which takes no strong lock before.
