@@ -26,17 +26,31 @@ VALUES
 (4, 'change', $sql$
 DO $check$
 DECLARE
-  invalid text := (
-    SELECT c.relname FROM pg_index AS x JOIN pg_class AS c ON c.oid = x.indexrelid
-    WHERE NOT x.indisvalid AND c.relnamespace = 'order_store'::regnamespace
-      AND c.relname IN ('orders_customer_id_created_at_id_idx', 'orders_status_created_at_id_idx', 'orders_created_at_id_idx')
-    LIMIT 1);
+  wanted record;
+  present record;
 BEGIN
-  IF invalid IS NOT NULL THEN
-    RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('index "%s" is invalid', invalid),
-      DETAIL = 'An interrupted CREATE INDEX CONCURRENTLY left it behind.',
-      HINT = format('DROP INDEX CONCURRENTLY order_store.%I;', invalid);
-  END IF;
+  FOR wanted IN SELECT * FROM (VALUES
+    ('orders_customer_id_created_at_id_idx', '(customer_id, created_at DESC, id DESC)'),
+    ('orders_status_created_at_id_idx', '(status, created_at DESC, id DESC)'),
+    ('orders_created_at_id_idx', '(created_at DESC, id DESC)')) AS w (name, columns)
+  LOOP
+    SELECT x.indisvalid, pg_get_indexdef(x.indexrelid) AS definition INTO present
+    FROM pg_class AS c LEFT JOIN pg_index AS x ON x.indexrelid = c.oid
+    WHERE c.relnamespace = 'order_store'::regnamespace AND c.relname = wanted.name;
+    IF NOT FOUND THEN CONTINUE; END IF;
+    IF NOT present.indisvalid THEN
+      RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('index "%s" is invalid', wanted.name),
+        DETAIL = 'An interrupted CREATE INDEX CONCURRENTLY left it behind.',
+        HINT = format('DROP INDEX CONCURRENTLY order_store.%I;', wanted.name);
+    END IF;
+    -- Storage is the owner's affair.
+    IF regexp_replace(replace(present.definition, ' ON ONLY ', ' ON '), ' WITH \([^)]*\)', '') IS DISTINCT FROM
+       format('CREATE INDEX %I ON order_store.orders USING btree %s', wanted.name, wanted.columns) THEN
+      RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('"%s" is not the index of layout 1.1', wanted.name),
+        DETAIL = format('It is: %s. Wanted: order_store.orders %s.', coalesce(present.definition, 'no index'), wanted.columns),
+        HINT = format('ALTER INDEX order_store.%I RENAME TO %I;', wanted.name, left(wanted.name, 58) || '_own');
+    END IF;
+  END LOOP;
 END
 $check$$sql$, 'none', true, NULL),
 (5, 'change', 'CREATE INDEX IF NOT EXISTS orders_customer_id_created_at_id_idx ON order_store.orders (customer_id, created_at DESC, id DESC)',
@@ -51,11 +65,14 @@ COMMENT ON FUNCTION order_proc.layout_1_1_up() IS 'The step from layout 1.0 to 1
 CREATE FUNCTION order_proc.layout_1_1_down() RETURNS SETOF order_proc.migration_step
 LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_1_down$
 VALUES
-(1, 'change', $sql$
+(1, 'prepare', 'DROP INDEX CONCURRENTLY IF EXISTS order_store.orders_created_at_id_idx', 'ShareUpdateExclusiveLock', true, NULL::pg_catalog.int8),
+(2, 'prepare', 'DROP INDEX CONCURRENTLY IF EXISTS order_store.orders_status_created_at_id_idx', 'ShareUpdateExclusiveLock', true, NULL),
+(3, 'prepare', 'DROP INDEX CONCURRENTLY IF EXISTS order_store.orders_customer_id_created_at_id_idx', 'ShareUpdateExclusiveLock', true, NULL),
+(4, 'change', $sql$
 DROP INDEX IF EXISTS order_store.orders_created_at_id_idx;
 DROP INDEX IF EXISTS order_store.orders_status_created_at_id_idx;
 DROP INDEX IF EXISTS order_store.orders_customer_id_created_at_id_idx$sql$,
-'AccessExclusiveLock', false, NULL::pg_catalog.int8)
+'AccessExclusiveLock', true, NULL)
 $layout_1_1_down$;
 COMMENT ON FUNCTION order_proc.layout_1_1_down() IS 'The step from layout 1.1 back to 1.0.';
 

@@ -11,7 +11,7 @@ COMMENT ON FUNCTION order_proc.sync_customer_name() IS
 CREATE PROCEDURE order_proc.backfill_customer_names(batch_size int DEFAULT 1000, pause interval DEFAULT '0')
 LANGUAGE c AS 'MODULE_PATHNAME', 'order_proc_backfill_customer_names';
 COMMENT ON PROCEDURE order_proc.backfill_customer_names(int, interval) IS
-'Fills in first_name and last_name of customers at layout 1.3, batch_size rows a transaction, sleeping pause in between; can be interrupted and called again; ends by validating the CHECK that layout 1.4 asks for. At later layouts it fills in customers.name from the parts while that column is there again (the plan of the way down to 1.3 adds it), else it does nothing. Errors: 22004, 22023 batch_size not positive or pause negative, 55000 layout before 1.3, 42501, 55P03 a lock was not to be had within 200 ms, 2D000 inside a transaction block.';
+'Fills in first_name and last_name of customers at layout 1.3, batch_size rows a transaction, sleeping pause in between; passing over rows that somebody holds until nothing else is left; tells how far it is in NOTICEs and in pg_stat_activity; can be interrupted and called again; ends by validating the CHECK that layout 1.4 asks for. At later layouts it fills in customers.name from the parts while that column is there again (the plan of the way down to 1.3 adds it), else it does nothing. Errors: 22004, 22023 batch_size not positive or pause negative, 55000 layout before 1.3, 42501, 55P03 a lock was not to be had within 200 ms, 2D000 inside a transaction block.';
 
 CREATE FUNCTION order_proc.layout_1_3_up() RETURNS SETOF order_proc.migration_step
 LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_3_up$

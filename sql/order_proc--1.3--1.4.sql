@@ -21,30 +21,55 @@ COMMENT ON FUNCTION order_proc.layout_1_4_up() IS 'The step from layout 1.3 to 1
 
 CREATE FUNCTION order_proc.layout_1_4_down() RETURNS SETOF order_proc.migration_step
 LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_4_down$
-VALUES
-(1, 'prepare', 'ALTER TABLE order_store.customers ADD COLUMN IF NOT EXISTS name text', 'AccessExclusiveLock', true, NULL::pg_catalog.int8),
-(2, 'prepare', 'CALL order_proc.backfill_customer_names()', 'RowExclusiveLock', true, order_proc.estimated_rows('order_store.customers')),
-(3, 'change', $sql$
-DO $column$
+WITH expand (statement) AS (VALUES ($sql$
+DO $expand$
 BEGIN
-  -- ALTER TABLE would lock the table even when the plan has added the column.
+  SET LOCAL lock_timeout = '200ms';
   IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'order_store.customers'::regclass AND attname = 'name') THEN
     ALTER TABLE order_store.customers ADD COLUMN name text;
+    -- The trigger is there before any row is filled in: what is written meanwhile stays in step.
+    CREATE TRIGGER sync_customer_name BEFORE INSERT OR UPDATE ON order_store.customers
+    FOR EACH ROW EXECUTE FUNCTION order_proc.sync_customer_name();
+    ALTER TABLE order_store.customers
+      ADD CONSTRAINT customers_names_backfilled
+        CHECK (name IS NULL OR first_name IS NOT NULL OR last_name IS NOT NULL) NOT VALID,
+      ADD CONSTRAINT customers_names_joined
+        CHECK (name IS NOT NULL OR (first_name IS NULL AND last_name IS NULL)) NOT VALID;
+  ELSIF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'order_store.customers'::regclass
+                      AND tgfoid = 'order_proc.sync_customer_name()'::regprocedure) THEN
+    RAISE EXCEPTION USING ERRCODE = '42701', MESSAGE = 'column "name" of order_store.customers is not that of layout 1.3',
+      DETAIL = 'No trigger keeps it in step with first_name and last_name.',
+      HINT = 'ALTER TABLE order_store.customers RENAME COLUMN name TO own_name;';
   END IF;
 END
-$column$$sql$, 'AccessExclusiveLock', true, NULL),
+$expand$$sql$))
+SELECT 1, 'prepare', e.statement, 'AccessExclusiveLock', true, NULL::pg_catalog.int8 FROM expand AS e
+UNION ALL
+VALUES
+(2, 'prepare', 'CALL order_proc.backfill_customer_names()', 'ShareUpdateExclusiveLock', true, order_proc.estimated_rows('order_store.customers'))
+UNION ALL
+SELECT 3, 'change', e.statement, 'AccessExclusiveLock', true, NULL::pg_catalog.int8 FROM expand AS e
+UNION ALL
+VALUES
 (4, 'change', $sql$
-UPDATE order_store.customers SET name = order_proc.full_name(first_name, last_name)
-WHERE name IS DISTINCT FROM order_proc.full_name(first_name, last_name)$sql$,
-'RowExclusiveLock', false, order_proc.estimated_rows('order_store.customers')),
-(5, 'change', $sql$
-ALTER TABLE order_store.customers ADD CONSTRAINT customers_names_backfilled
-  CHECK (name IS NULL OR first_name IS NOT NULL OR last_name IS NOT NULL)$sql$,
-'AccessExclusiveLock', false, order_proc.estimated_rows('order_store.customers')),
-(6, 'attach', $sql$
-CREATE OR REPLACE TRIGGER sync_customer_name BEFORE INSERT OR UPDATE ON order_store.customers
-FOR EACH ROW EXECUTE FUNCTION order_proc.sync_customer_name()$sql$,
-'ShareRowExclusiveLock', true, NULL)
+DO $fill$
+BEGIN
+  UPDATE order_store.customers SET name = order_proc.full_name(first_name, last_name)
+  WHERE name IS DISTINCT FROM order_proc.full_name(first_name, last_name);
+  -- Validated by the backfill, else here.
+  IF NOT EXISTS (SELECT FROM pg_constraint AS c
+                 WHERE c.conrelid = 'order_store.customers'::regclass AND c.conname = 'customers_names_backfilled'
+                   AND pg_get_constraintdef(c.oid) = 'CHECK (((name IS NULL) OR (first_name IS NOT NULL) OR (last_name IS NOT NULL)))') THEN
+    SET CONSTRAINTS ALL IMMEDIATE;
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'order_store.customers'::regclass AND conname = 'customers_names_backfilled') THEN
+      ALTER TABLE order_store.customers ADD CONSTRAINT customers_names_backfilled
+        CHECK (name IS NULL OR first_name IS NOT NULL OR last_name IS NOT NULL) NOT VALID;
+    END IF;
+    ALTER TABLE order_store.customers VALIDATE CONSTRAINT customers_names_backfilled;
+  END IF;
+END
+$fill$$sql$, 'ShareUpdateExclusiveLock', true, order_proc.estimated_rows('order_store.customers')),
+(5, 'change', 'ALTER TABLE order_store.customers DROP CONSTRAINT IF EXISTS customers_names_joined', 'AccessExclusiveLock', true, NULL)
 $layout_1_4_down$;
 COMMENT ON FUNCTION order_proc.layout_1_4_down() IS 'The step from layout 1.4 back to 1.3: customers.name comes back, filled from the parts.';
 

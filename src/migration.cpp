@@ -113,28 +113,39 @@ void describe_step(void* argument) {
              core::layouts[step.to()].data());
   // errcode is not known to callbacks of old servers but through geterrcode().
   if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
-    errhint("Try again; run the rows of order_proc.migration_plan('%s') with phase prepare first.",
-            core::layouts[step.to()].data());
+    errhint(
+        "Nothing was changed. Run the rows of order_proc.migration_plan('%s') with phase "
+        "prepare first, then try again; pg_catalog.pg_stat_activity shows which transaction "
+        "has been open for long.",
+        core::layouts[step.to()].data());
 }
 
-/// Takes one step of a store that is exactly at its beginning. Inside with_spi.
-void take(Step step, Oid owner) {
+/// Runs `body` with errors saying which step they happened in, and what to do about a lock.
+template <typename F>
+void during(Step step, F&& body) {
   ErrorContextCallback context{};
   context.callback = describe_step;
   context.arg = &step;
   context.previous = error_context_stack;
   error_context_stack = &context;
+  body();
+  error_context_stack = context.previous;
+}
+
+/// Takes one step of a store that is exactly at its beginning. Inside with_spi.
+void take(Step step, Oid owner) {
   const char* const by = caller_name();
   const TimestampTz start = GetCurrentTimestamp();
-  require_one_owner(open_store_at_any_layout());
-  // Events of the caller's own rights are settled with them.
-  pg::execute("SET CONSTRAINTS ALL IMMEDIATE");
-  pg::as_store_owner(owner, [&] {
-    run_statements(step, {"change", "attach"});
-    set_layout.run(0, {pg::Value(text_of(core::layouts[step.to()]))});
-    write_history(step.to(), step.direction, by, start);
+  during(step, [&] {
+    require_one_owner(open_store_at_any_layout());
+    // Events of the caller's own rights are settled with them.
+    pg::execute("SET CONSTRAINTS ALL IMMEDIATE");
+    pg::as_store_owner(owner, [&] {
+      run_statements(step, {"change", "attach"});
+      set_layout.run(0, {pg::Value(text_of(core::layouts[step.to()]))});
+      write_history(step.to(), step.direction, by, start);
+    });
   });
-  error_context_stack = context.previous;
   invalidate_store();
   CommandCounterIncrement();
 }
@@ -237,7 +248,7 @@ Datum order_proc_apply_migration(PG_FUNCTION_ARGS) {
   // CREATE EXTENSION leaves a store that is older than it alone: that is migrate_store's.
   if (!store_present() || (being_installed() && !store_made_in_this_transaction()))
     PG_RETURN_VOID();
-  lock_store(open_store_at_any_layout());
+  during(*step, [&] { lock_store(open_store_at_any_layout()); });
   const Store& store = open_store_at_any_layout();
   if (store.layout.index != from) PG_RETURN_VOID();
   script = creating_extension;

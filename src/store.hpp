@@ -84,6 +84,9 @@ Oid table_owner(Oid table);
 /// functions there.
 bool is_our_function(Oid function, std::string_view name);
 
+/// Whether the table has a trigger that calls the function of that name in schema order_proc.
+bool has_trigger(Oid table, std::string_view function);
+
 /// Raises 42501 unless the caller owns the store (or is a superuser or member of the owner).
 void require_store_owner(const Store& store, const char* action);
 

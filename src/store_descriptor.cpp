@@ -156,9 +156,15 @@ void find_tables(Store& store) {
   store.owner = table_owner(store.table(Table::store));
 }
 
-/// Reads the one row of order_store.store by a plain scan: no SQL, no rights, no user code.
-void read_layout(Store& store) {
-  const Relation table = table_open(store.table(Table::store), AccessShareLock);
+/// The one row of order_store.store.
+struct StoreRow {
+  core::Layout layout;
+  core::Placement placement;
+};
+
+/// Reads it by a plain scan: no SQL, no rights, no user code.
+StoreRow read_store_row(Oid store_table, Snapshot snapshot) {
+  const Relation table = table_open(store_table, AccessShareLock);
   const AttrNumber layout_column = get_attnum(RelationGetRelid(table), "layout");
   const AttrNumber placement_column = get_attnum(RelationGetRelid(table), "placement");
   if (table->rd_rel->relkind != RELKIND_RELATION || layout_column == InvalidAttrNumber ||
@@ -167,7 +173,6 @@ void read_layout(Store& store) {
       get_atttype(RelationGetRelid(table), placement_column) != TEXTOID)
     mismatch("order_store.store does not have the columns layout and placement",
              "Bring the table back as it was, or restore it from a backup.");
-  const Snapshot snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(table)));
   const TableScanDesc scan = table_beginscan(table, snapshot, 0, nullptr);
   TupleTableSlot* const row = table_slot_create(table, nullptr);
   if (!table_scan_getnextslot(scan, ForwardScanDirection, row))
@@ -185,14 +190,33 @@ void read_layout(Store& store) {
   if (!known)
     mismatch(psprintf("this library does not know layout \"%s\" of the store", pg::shown(layout)),
              "Install a newer package of order_proc.");
-  store.layout = {*known};
   const std::string_view placement = pg::view(DatumGetTextPP(placement_value));
-  store.placement = placement == core::name_of(core::Placement::modulo) ? core::Placement::modulo
-                                                                        : core::Placement::hash;
+  const StoreRow result{{*known},
+                        placement == core::name_of(core::Placement::modulo)
+                            ? core::Placement::modulo
+                            : core::Placement::hash};
   ExecDropSingleTupleTableSlot(row);
   table_endscan(scan);
-  UnregisterSnapshot(snapshot);
   table_close(table, AccessShareLock);
+  return result;
+}
+
+/// A snapshot that sees everything committed so far, taken anew, for as long as the body runs.
+template <typename F>
+auto with_fresh_snapshot(Oid table, F&& body) {
+  static_assert(pg::Jumpable<std::invoke_result_t<F, Snapshot>>);
+  const Snapshot snapshot = RegisterSnapshot(GetCatalogSnapshot(table));
+  const auto result = body(snapshot);
+  UnregisterSnapshot(snapshot);
+  return result;
+}
+
+void read_layout(Store& store) {
+  const Oid table = store.table(Table::store);
+  const StoreRow row = with_fresh_snapshot(
+      table, [&](Snapshot snapshot) { return read_store_row(table, snapshot); });
+  store.layout = row.layout;
+  store.placement = row.placement;
 }
 
 void check_tables(const Store& store) {
@@ -255,14 +279,7 @@ std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& 
   };
   for (const Expected& trigger : expected) {
     if (store.layout.index < trigger.since || store.layout.index >= trigger.until) continue;
-    const Relation table = table_open(store.table(trigger.table), AccessShareLock);
-    const TriggerDesc* const triggers = table->trigdesc;
-    bool found = false;
-    for (int i = 0; triggers != nullptr && i < triggers->numtriggers && !found; ++i) {
-      found = is_our_function(triggers->triggers[i].tgfoid, trigger.function);
-    }
-    table_close(table, AccessShareLock);
-    if (!found)
+    if (!has_trigger(store.table(trigger.table), trigger.function))
       return std::pair{table_names[static_cast<std::size_t>(trigger.table)].name, trigger.function};
   }
   return std::nullopt;
@@ -275,20 +292,31 @@ void check_triggers(const Store& store) {
              migrate_hint);
 }
 
-void check(const Store& store) {
-  const std::size_t installed = extension_layout();
-  if (store.layout.index < installed)
-    ereport(ERROR, errcode(pg::store_mismatch),
-            errmsg("the store has layout %s, the extension is at version %s",
-                   core::layouts[store.layout.index].data(), core::layouts[installed].data()),
-            errhint("%s", migrate_hint));
-  if (store.layout.index > installed)
-    ereport(ERROR, errcode(pg::store_mismatch),
-            errmsg("the store has layout %s, the extension is at version %s",
-                   core::layouts[store.layout.index].data(), core::layouts[installed].data()),
-            errhint("ALTER EXTENSION order_proc UPDATE TO '%s';",
-                    core::layouts[store.layout.index].data()));
-  check_triggers(store);
+/// nullptr: with a catalog snapshot.
+std::size_t extension_layout(Snapshot snapshot) {
+  const Relation extensions = table_open(ExtensionRelationId, AccessShareLock);
+  ScanKeyData key;
+  ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+              CStringGetDatum("order_proc"));
+  const SysScanDesc scan =
+      systable_beginscan(extensions, ExtensionNameIndexId, true, snapshot, 1, &key);
+  const HeapTuple row = systable_getnext(scan);
+  std::optional<std::size_t> layout;
+  const char* version = "none";
+  if (HeapTupleIsValid(row)) {
+    bool null;
+    const Datum value =
+        heap_getattr(row, Anum_pg_extension_extversion, RelationGetDescr(extensions), &null);
+    version = null ? "none" : TextDatumGetCString(value);
+    layout = core::layout_index(version);
+  }
+  systable_endscan(scan);
+  table_close(extensions, AccessShareLock);
+  if (!layout)
+    mismatch(
+        psprintf("this library does not know version \"%s\" of the extension", pg::shown(version)),
+        "Install the package of order_proc that has this version.");
+  return *layout;
 }
 
 void mark_stale() {
@@ -296,6 +324,38 @@ void mark_stale() {
   descriptor.user = InvalidOid;
   ++descriptor.generation;
   pg::forget_plans();
+}
+
+/// Layout of the store and version of the extension change in one commit, whose announcement comes
+/// a moment later: only one snapshot shows both as they belong together. False when the descriptor
+/// is of before that commit.
+bool same_layout_as_extension(const Store& store) {
+  struct Versions {
+    std::size_t layout;
+    std::size_t installed;
+  };
+  const Oid table = store.table(Table::store);
+  const auto [layout, installed] = with_fresh_snapshot(table, [&](Snapshot snapshot) {
+    return Versions{read_store_row(table, snapshot).layout.index, extension_layout(snapshot)};
+  });
+  if (layout < installed)
+    ereport(ERROR, errcode(pg::store_mismatch),
+            errmsg("the store has layout %s, the extension is at version %s",
+                   core::layouts[layout].data(), core::layouts[installed].data()),
+            errhint("%s", migrate_hint));
+  if (layout > installed)
+    ereport(ERROR, errcode(pg::store_mismatch),
+            errmsg("the store has layout %s, the extension is at version %s",
+                   core::layouts[layout].data(), core::layouts[installed].data()),
+            errhint("ALTER EXTENSION order_proc UPDATE TO '%s';", core::layouts[layout].data()));
+  return layout == store.layout.index;
+}
+
+void check(const Store& store) {
+  if (same_layout_as_extension(store))
+    check_triggers(store);
+  else
+    mark_stale();
 }
 
 void relation_changed(Datum, Oid relation) {
@@ -372,29 +432,7 @@ const Store& open_store(std::initializer_list<std::pair<Table, LOCKMODE>> locks)
 }
 
 std::size_t extension_layout() {
-  const Relation extensions = table_open(ExtensionRelationId, AccessShareLock);
-  ScanKeyData key;
-  ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
-              CStringGetDatum("order_proc"));
-  const SysScanDesc scan =
-      systable_beginscan(extensions, ExtensionNameIndexId, true, nullptr, 1, &key);
-  const HeapTuple row = systable_getnext(scan);
-  std::optional<std::size_t> layout;
-  const char* version = "none";
-  if (HeapTupleIsValid(row)) {
-    bool null;
-    const Datum value =
-        heap_getattr(row, Anum_pg_extension_extversion, RelationGetDescr(extensions), &null);
-    version = null ? "none" : TextDatumGetCString(value);
-    layout = core::layout_index(version);
-  }
-  systable_endscan(scan);
-  table_close(extensions, AccessShareLock);
-  if (!layout)
-    mismatch(
-        psprintf("this library does not know version \"%s\" of the extension", pg::shown(version)),
-        "Install the package of order_proc that has this version.");
-  return *layout;
+  return extension_layout(nullptr);
 }
 
 bool store_schema_exists() {
@@ -437,6 +475,16 @@ bool is_our_function(Oid function, std::string_view name) {
   const char* const its_name = get_func_name(function);
   return its_name != nullptr && its_name == name &&
          get_func_namespace(function) == get_namespace_oid("order_proc", true);
+}
+
+bool has_trigger(Oid table, std::string_view function) {
+  const Relation relation = table_open(table, AccessShareLock);
+  const TriggerDesc* const triggers = relation->trigdesc;
+  bool found = false;
+  for (int i = 0; triggers != nullptr && i < triggers->numtriggers && !found; ++i)
+    found = is_our_function(triggers->triggers[i].tgfoid, function);
+  table_close(relation, AccessShareLock);
+  return found;
 }
 
 void require_store_owner(const Store& store, const char* action) {

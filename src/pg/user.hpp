@@ -26,8 +26,9 @@ auto as_user(Oid user, F&& body, int flags = SECURITY_LOCAL_USERID_CHANGE | SECU
 }
 
 /// Sets `name` for the innermost GUC nest level only.
-inline void set_for_nest_level(const char* name, const char* value) {
-  (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+inline void set_for_nest_level(const char* name, const char* value,
+                               GucContext context = PGC_USERSET) {
+  (void)set_config_option(name, value, context, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 /// Runs `body` with search_path = pg_catalog, pg_temp: names of others cannot be picked up, and
@@ -42,7 +43,8 @@ void with_locked_path(F&& body) {
 }
 
 /// Runs `body` with search_path = pg_catalog, pg_temp, no notices and lock_timeout 200 ms: names of
-/// others cannot be picked up, a lock that is not to be had soon is not queued for.
+/// others cannot be picked up, a lock that is not to be had soon is not queued for. An autovacuum
+/// that holds the lock is sent away when its waiter looks for deadlocks: that must come before.
 template <typename F>
 void with_locked_settings(F&& body) {
   static_assert(Jumpable<std::remove_reference_t<F>>);
@@ -50,6 +52,7 @@ void with_locked_settings(F&& body) {
   set_for_nest_level("search_path", "pg_catalog, pg_temp");
   set_for_nest_level("client_min_messages", "warning");
   set_for_nest_level("lock_timeout", "200ms");
+  set_for_nest_level("deadlock_timeout", "50ms", PGC_SUSET);
   body();
   AtEOXact_GUC(false, nest_level);
 }

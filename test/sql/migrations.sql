@@ -501,10 +501,41 @@ ALTER EXTENSION order_proc UPDATE TO '1.0';
 -- An invalid one of an interrupted CONCURRENTLY.
 CREATE INDEX orders_created_at_id_idx ON order_store.orders (created_at DESC, id DESC);
 UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'order_store.orders_created_at_id_idx'::regclass;
+SELECT is((SELECT phase || ': ' || statement FROM order_proc.migration_plan('1.1') WHERE step = 1), 'prepare: DROP INDEX CONCURRENTLY order_store.orders_created_at_id_idx', 'the plan prints first how to be rid of an invalid index');
 SELECT results_eq($$SELECT state, hint FROM migrations.outcome('ALTER EXTENSION order_proc UPDATE TO ''1.1''')$$, $$VALUES ('55000', 'DROP INDEX CONCURRENTLY order_store.orders_created_at_id_idx;')$$, 'an invalid index is refused');
 SELECT statement FROM order_proc.migration_plan('1.1') WHERE phase = 'prepare' \gexec
 ALTER EXTENSION order_proc UPDATE TO '1.1';
 SELECT ok(bool_and(indisvalid), 'the plan puts it right') FROM pg_index WHERE indrelid = 'order_store.orders'::regclass;
+-- One of the right name and of another making is no licence; how it is stored is the owner's affair.
+ALTER EXTENSION order_proc UPDATE TO '1.0';
+CREATE FUNCTION index_judged(definition text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  r record;
+BEGIN
+  EXECUTE definition;
+  SELECT * INTO r FROM migrations.outcome('ALTER EXTENSION order_proc UPDATE TO ''1.1''');
+  IF r.state = '55000' THEN
+    EXECUTE r.hint;
+    IF (SELECT o.state FROM migrations.outcome('ALTER EXTENSION order_proc UPDATE TO ''1.1''') AS o) <> 'ok' THEN r.message := 'its hint does not help'; END IF;
+  END IF;
+  RAISE SQLSTATE 'UNDO0' USING MESSAGE = concat_ws(' ', r.state, r.message);
+EXCEPTION
+  WHEN SQLSTATE 'UNDO0' THEN RETURN SQLERRM;
+END $$;
+DROP INDEX IF EXISTS order_store.orders_created_at_id_idx, order_store.orders_customer_id_created_at_id_idx;
+SELECT is(index_judged(definition), judgement, definition) FROM (VALUES
+  ('CREATE INDEX orders_created_at_id_idx ON order_store.orders (created_at DESC, id DESC)', 'ok'),
+  ('CREATE INDEX orders_created_at_id_idx ON order_store.orders (created_at DESC, id DESC) WITH (fillfactor = 80, deduplicate_items = off)', 'ok'),
+  ('CREATE INDEX orders_created_at_id_idx ON order_store.orders (created_at, id)', '55000 "orders_created_at_id_idx" is not the index of layout 1.1'),
+  ('CREATE INDEX orders_created_at_id_idx ON order_store.orders (id)', '55000 "orders_created_at_id_idx" is not the index of layout 1.1'),
+  ('CREATE INDEX orders_created_at_id_idx ON order_store.orders (created_at DESC, id DESC) WITH (fillfactor = 80) WHERE id > 0', '55000 "orders_created_at_id_idx" is not the index of layout 1.1'),
+  ('CREATE UNIQUE INDEX orders_created_at_id_idx ON order_store.orders (created_at DESC, id DESC)', '55000 "orders_created_at_id_idx" is not the index of layout 1.1'),
+  ('CREATE INDEX orders_created_at_id_idx ON order_store.customers (created_at DESC, id DESC)', '55000 "orders_created_at_id_idx" is not the index of layout 1.1')) AS t (definition, judgement);
+ALTER EXTENSION order_proc UPDATE TO '1.1';
+SELECT statement FROM order_proc.migration_plan('1.0') WHERE phase = 'prepare' \gexec
+SELECT is((SELECT count(*) FROM pg_index WHERE indrelid = 'order_store.orders'::regclass), 1::bigint, 'the indexes go beforehand as well');
+ALTER EXTENSION order_proc UPDATE TO '1.0';
+ALTER EXTENSION order_proc UPDATE TO '1.1';
 -- The backfill and the names' way back.
 ALTER EXTENSION order_proc UPDATE TO '1.3';
 SELECT statement FROM order_proc.migration_plan('1.4') WHERE phase = 'prepare' \gexec
@@ -515,17 +546,60 @@ SELECT cmp_ok((SELECT count(*) FROM order_proc.migration_plan('1.0')), '>', 5::b
 ALTER EXTENSION order_proc UPDATE TO '1.4';
 SELECT statement FROM order_proc.migration_plan('1.3') WHERE phase = 'prepare' \gexec
 SELECT results_eq('SELECT name FROM order_store.customers ORDER BY id', $$VALUES ('Ana de la Cruz'), ('Eva Gil')$$, 'the names are joined beforehand, online');
+SELECT results_eq($$SELECT conname, convalidated FROM pg_constraint WHERE conname ~ '^customers_names' ORDER BY 1$$, $$VALUES ('customers_names_backfilled'::name, true), ('customers_names_joined', true)$$, 'and it is validated that they all are');
+SELECT statement FROM order_proc.migration_plan('1.3') WHERE phase = 'prepare' \gexec
 SELECT order_proc.create_customer('Cher', NULL, NULL, 3) \g /dev/null
+INSERT INTO order_store.customers (id, first_name, last_name) VALUES (4, 'Ana Maria', 'Cruz');
+-- What the trigger did not see is put right by the script, which takes no strong lock before.
+ALTER TABLE order_store.customers DISABLE TRIGGER sync_customer_name;
+UPDATE order_store.customers SET first_name = 'Hannah' WHERE id = 1;
+ALTER TABLE order_store.customers ENABLE TRIGGER sync_customer_name;
 SELECT order_proc.create_order_with_items(3, NULL, NULL, '{7}', '{1}', '{1}') AS o \gset
 SELECT is((order_proc.get_order(:o)).customer_name, 'Cher', 'while the shop is open');
 UPDATE order_store.customers SET last_name = 'Sanz' WHERE id = 2;
+CREATE TABLE locks_held (locks text);
+GRANT INSERT ON locks_held TO PUBLIC;
+CREATE FUNCTION note_locks() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO migrations.locks_held SELECT string_agg(DISTINCT mode, ', ' ORDER BY mode) FROM pg_locks WHERE relation = 'order_store.customers'::regclass AND pid = pg_backend_pid();
+  RETURN NEW;
+END $$;
+CREATE TRIGGER z_note_locks BEFORE UPDATE ON order_store.customers FOR EACH ROW EXECUTE FUNCTION note_locks();
 ALTER EXTENSION order_proc UPDATE TO '1.3';
-SELECT results_eq('SELECT name FROM order_store.customers ORDER BY id', $$VALUES ('Ana de la Cruz'), ('Eva Sanz'), ('Cher')$$, 'the script does the rest');
+SELECT results_eq('SELECT DISTINCT locks FROM locks_held', $$VALUES ('RowExclusiveLock')$$, 'a prepared way down holds no strong lock while it fills in the rest');
+DROP TRIGGER z_note_locks ON order_store.customers;
+SELECT results_eq('SELECT name FROM order_store.customers ORDER BY id', $$VALUES ('Hannah de la Cruz'), ('Eva Sanz'), ('Cher'), ('Ana Maria Cruz')$$, 'the script does the rest');
+SELECT results_eq('SELECT first_name, last_name FROM order_store.customers WHERE id = 4', $$VALUES ('Ana Maria', 'Cruz')$$, 'and parts stay as they were put');
 DELETE FROM snapshots;
 SELECT snapshot('prepared', false) \g /dev/null
 CALL fresh('1.3');
 SELECT snapshot('fresh', false) \g /dev/null
 SELECT is(differences('fresh', 'prepared'), NULL, 'a prepared way down ends in the same catalog');
+-- A column of the owner's own called name is neither taken nor filled.
+CALL fresh('1.4');
+SELECT order_proc.create_customer('Ana', 'Cruz', NULL, 1) \g /dev/null
+ALTER TABLE order_store.customers ADD COLUMN name text DEFAULT 'mine';
+SELECT is((outcome(statement)).state, '42701', 'a column name of the owner''s own stands in the way of the plan') FROM order_proc.migration_plan('1.3') WHERE step = 1;
+SELECT is((outcome('ALTER EXTENSION order_proc UPDATE TO ''1.3''')).state, '42701', 'and of the script');
+CALL order_proc.backfill_customer_names();
+SELECT is((SELECT name FROM order_store.customers), 'mine', 'and is left alone');
+-- Beyond a lock of somebody else: at once, with advice, and nothing changed. The lock is a prepared transaction's.
+ALTER TABLE order_store.customers DROP COLUMN name;
+BEGIN;
+LOCK TABLE order_store.customers IN ACCESS SHARE MODE;
+PREPARE TRANSACTION 'regress_op_holder';
+DELETE FROM snapshots;
+SELECT snapshot('before', false) \g /dev/null
+SELECT clock_timestamp() AS began \gset
+SELECT state, hint FROM outcome('ALTER EXTENSION order_proc UPDATE TO ''1.3''') \gset
+SELECT ok(clock_timestamp() - :'began'::timestamptz BETWEEN '150 ms' AND '2 s', 'a lock that is held is waited for briefly');
+SELECT is(:'state'::text, '55P03', 'then the step fails');
+SELECT matches(:'hint'::text, 'migration_plan\(''1\.3''\).*try again', 'with advice');
+SELECT is((outcome(statement)).state, '55P03', 'so does what the plan prepares') FROM order_proc.migration_plan('1.3') WHERE step = 1;
+SELECT snapshot('after', false) \g /dev/null
+SELECT is(differences('before', 'after'), NULL, 'and nothing is changed');
+ROLLBACK PREPARED 'regress_op_holder';
+SELECT is((outcome('ALTER EXTENSION order_proc UPDATE TO ''1.3''')).state, 'ok', 'tried again it goes through');
 
 SELECT * FROM finish();
 DROP EXTENSION order_proc CASCADE;
