@@ -21,9 +21,9 @@ SERVER_INCLUDE := $(shell $(PG_CONFIG) --includedir-server)
 
 # -isystem: warnings inside PostgreSQL's headers are not ours. -frecord-gcc-switches: the lint reads from the object how it was compiled.
 # -fno-semantic-interposition: a call inside the library may be inlined, nobody replaces our functions from outside.
-PG_CPPFLAGS = -isystem $(SERVER_INCLUDE) -I$(CURDIR)/src
+PG_CPPFLAGS = -isystem $(SERVER_INCLUDE) -isystem $(shell $(PG_CONFIG) --includedir) -I$(CURDIR)/src
 PG_CXXFLAGS = -std=gnu++20 -Wall -Wextra -Wshadow -Wno-register -fno-semantic-interposition -frecord-gcc-switches -MMD -MP $(EXTRA_CXXFLAGS)
-SHLIB_LINK  = -lstdc++ -Wl,-Bsymbolic -Wl,--version-script=src/order_proc.map
+SHLIB_LINK  = $(libpq) -lstdc++ -Wl,-Bsymbolic -Wl,--version-script=src/order_proc.map
 ifneq (,$(findstring clang,$(CXX)))
 # PostgreSQL was configured with g++ and hands over its warning flags; and not every function looks at PG_FUNCTION_ARGS, which g++ knows to be a macro of a system header.
 PG_CXXFLAGS += -Wno-unknown-warning-option -Wno-unused-parameter

@@ -3,8 +3,10 @@
 #include "pg/args.hpp"
 #include "pg/error.hpp"
 #include "pg/locks.hpp"
+#include "pg/savepoint.hpp"
 #include "pg/spi.hpp"
 #include "pg/user.hpp"
+#include "routing.hpp"
 #include "store.hpp"
 
 namespace order_proc {
@@ -92,6 +94,28 @@ pg::Value value_of(pg::Text text) {
   return {text.datum(), !text};
 }
 
+/// On the shard that the id leads to. The coordinator's sequence makes ids that are unique over the
+/// cluster; one that is in use there already (23505) is passed over.
+Datum create_on_shard(FunctionCallInfo fcinfo, const Cluster& cluster,
+                      std::optional<int64> given_id) {
+  if (given_id)
+    return call_on_shard(fcinfo, shard_of_customer(cluster, *given_id), remote::Use::write);
+  PreventCommandIfReadOnly("create_customer");
+  PreventCommandIfParallelMode("create_customer");
+  RemoteCall call(fcinfo, remote::Use::write);
+  for (;;) {
+    CHECK_FOR_INTERRUPTS();
+    const int64 id = nextval_internal(open_store().customers_sequence, true);
+    call.set(3, pg::Value(Int64GetDatum(id)));
+    const remote::Target target = shard_of_customer(cluster, id);
+    Datum made = 0;
+    ErrorData* const error = pg::in_savepoint([&] { made = call.run_on(target); });
+    if (error == nullptr) return made;
+    if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION) ReThrowError(error);
+    FreeErrorData(error);
+  }
+}
+
 }  // namespace
 
 extern "C" {
@@ -104,6 +128,8 @@ Datum order_proc_create_customer(PG_FUNCTION_ARGS) {
   const pg::Text email = args.find_text(2);
   const auto given_id = args.find_int64(3);
   const pg::Text name = full_name(first, last);
+  if (const Cluster* const cluster = routed(makes_customers))
+    return create_on_shard(fcinfo, *cluster, given_id);
   const Store store = open_store({{Table::customers, RowExclusiveLock}});
   const int64 id = pg::with_spi([&] {
     const int64 chosen = given_id ? *given_id : next_customer_id(store);

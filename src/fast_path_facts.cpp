@@ -76,6 +76,7 @@ struct Rights {
   const char* create_obstacle = nullptr;  ///< constants or in `memory`
   const char* items_obstacle = nullptr;
   const char* read_obstacle = nullptr;
+  const char* owner_obstacle = nullptr;
 };
 Rights rights;
 
@@ -183,6 +184,7 @@ const Rights& rights_of_caller(const Store& store, const Facts& facts) {
     rights.create_obstacle = create_rights_obstacle(store, facts);
     rights.items_obstacle = items_rights_obstacle(store, facts);
     rights.read_obstacle = read_rights_obstacle(store, facts);
+    rights.owner_obstacle = owner_obstacle(store);
   }
   return rights;
 }
@@ -259,6 +261,12 @@ const char* read_obstacle(const Store& store, const Facts& facts) {
   for (const char* reason : {facts.orders.read_obstacle, facts.items.read_obstacle})
     if (reason != nullptr) return reason;
   return rights_of_caller(store, facts).read_obstacle;
+}
+
+const char* lock_obstacle(const Store& store, const Facts& facts, const TableFacts& parents) {
+  if (!fast_path_enabled) return "order_proc.fast_path is off";
+  if (parents.read_obstacle != nullptr) return parents.read_obstacle;
+  return rights_of_caller(store, facts).owner_obstacle;
 }
 
 const char* rejects_obstacle(const Store& store, const Facts& facts) {

@@ -81,6 +81,9 @@ const char* create_obstacle(const Store& store, const Facts& facts);
 const char* batch_obstacle(const Store& store, const Facts& facts);  ///< to many items at once
 const char* read_obstacle(const Store& store, const Facts& facts);
 
+/// To locking rows of customers or orders as their owner does for a foreign key.
+const char* lock_obstacle(const Store& store, const Facts& facts, const TableFacts& parents);
+
 /// To writing import_rejects, which the library does as their owner.
 const char* rejects_obstacle(const Store& store, const Facts& facts);
 

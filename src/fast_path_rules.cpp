@@ -49,13 +49,21 @@ const char* kind_obstacle(Relation relation) {
   return nullptr;
 }
 
+/// The fence of a shard as it was made: writers look at the slot themselves.
+bool is_slot_fence(const Trigger& trigger) {
+  return trigger.tgenabled == TRIGGER_FIRES_ON_ORIGIN && trigger.tgqual == nullptr &&
+         TRIGGER_FOR_BEFORE(trigger.tgtype) && is_our_function(trigger.tgfoid, "check_slot");
+}
+
 const char* trigger_obstacle(Relation relation, const ForeignKeyCacheInfo* foreign_key) {
   const TriggerDesc* const triggers = relation->trigdesc;
   bool checked = false;
   for (int i = 0; triggers != nullptr && i < triggers->numtriggers; ++i) {
     const Trigger& trigger = triggers->triggers[i];
     // The check of a deferrable unique constraint is told by its index.
-    if (!TRIGGER_FOR_INSERT(trigger.tgtype) || trigger.tgfoid == F_UNIQUE_KEY_RECHECK) continue;
+    if (!TRIGGER_FOR_INSERT(trigger.tgtype) || trigger.tgfoid == F_UNIQUE_KEY_RECHECK ||
+        is_slot_fence(trigger))
+      continue;
     if (foreign_key != nullptr && trigger.tgfoid == F_RI_FKEY_CHECK_INS &&
         trigger.tgconstraint == foreign_key->conoid) {
       if (trigger.tgdeferrable)

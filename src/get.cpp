@@ -2,6 +2,7 @@
 // statement.
 #include "fast_path.hpp"
 #include "items_json.hpp"
+#include "merge.hpp"
 #include "pg/args.hpp"
 #include "pg/record.hpp"
 #include "pg/srf.hpp"
@@ -126,18 +127,28 @@ extern "C" {
 PG_FUNCTION_INFO_V1(order_proc_get_order);
 Datum order_proc_get_order(PG_FUNCTION_ARGS) {
   static pg::RecordType type{field_names};
+  if (const Cluster* const cluster = routed(reads_orders))
+    return call_on_shard(fcinfo,
+                         shard_of_order(*cluster, pg::Args(fcinfo).get_int64(0, "order_id")),
+                         remote::Use::read);
   return get_one(fcinfo, type, false);
 }
 
 PG_FUNCTION_INFO_V1(order_proc_get_order_with_items);
 Datum order_proc_get_order_with_items(PG_FUNCTION_ARGS) {
   static pg::RecordType type{field_names};
+  if (const Cluster* const cluster = routed(reads_orders_and_items))
+    return call_on_shard(fcinfo,
+                         shard_of_order(*cluster, pg::Args(fcinfo).get_int64(0, "order_id")),
+                         remote::Use::read);
   return get_one(fcinfo, type, true);
 }
 
 PG_FUNCTION_INFO_V1(order_proc_get_orders);
 Datum order_proc_get_orders(PG_FUNCTION_ARGS) {
   const std::span<const int64> order_ids = pg::Args(fcinfo).get_int64s(0, "order_ids");
+  if (const Cluster* const cluster = routed(reads_orders_and_items))
+    return merge_orders(fcinfo, *cluster, order_ids);
   const pg::ResultSet results(fcinfo);
   Reader reader(true);
   const MemoryContext row_memory =

@@ -8,6 +8,7 @@
 #include "pg/error.hpp"
 #include "pg/spi.hpp"
 #include "pg/user.hpp"
+#include "routing.hpp"
 
 namespace order_proc {
 
@@ -142,6 +143,8 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(order_proc_purge_idempotency_keys);
 Datum order_proc_purge_idempotency_keys(PG_FUNCTION_ARGS) {
+  if (const Cluster* const cluster = routed({}))
+    return sum_over_shards(fcinfo, *cluster, remote::Use::write);
   const Datum older_than = pg::Args(fcinfo).datum(0, "older_than");
   const Datum zero = IntervalPGetDatum(static_cast<Interval*>(palloc0(sizeof(Interval))));
   if (DatumGetBool(DirectFunctionCall2(interval_lt, older_than, zero)))

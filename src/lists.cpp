@@ -1,6 +1,7 @@
 // Lists and pages of orders: plain SQL as the caller, rows straight into the result. Each
 // combination of filters has a statement of its own, planned with the values at hand: LIMIT and a
 // selective filter decide which of the indexes is the right one.
+#include "merge.hpp"
 #include "pg/args.hpp"
 #include "pg/error.hpp"
 #include "pg/srf.hpp"
@@ -75,6 +76,14 @@ Datum order_proc_list_orders_paginated(PG_FUNCTION_ARGS) {
   const pg::Args args(fcinfo);
   const int64 limit = not_negative(args, 0, "page_limit");
   const int64 offset = not_negative(args, 1, "page_offset");
+  if (const Cluster* const cluster = routed(reads_orders)) {
+    // All rows of the page and before it may be one shard's.
+    RemoteCall call(fcinfo, remote::Use::read);
+    call.set(0, pg::Value(Int32GetDatum(
+                    static_cast<int32>(std::min<int64>(limit + offset, PG_INT32_MAX)))));
+    call.set(1, pg::Value(Int32GetDatum(0)));
+    return merge_newest(fcinfo, call, *cluster, offset, limit);
+  }
   return list(fcinfo, offset_page,
               {pg::Value(Int64GetDatum(limit)), pg::Value(Int64GetDatum(offset))});
 }
@@ -88,6 +97,10 @@ Datum order_proc_list_orders_after(PG_FUNCTION_ARGS) {
   };
   if (args.null(1) != args.null(2))
     pg::null_argument(args.null(1) ? "after_created_at" : "after_id");
+  if (const Cluster* const cluster = routed(reads_orders)) {
+    RemoteCall call(fcinfo, remote::Use::read);
+    return merge_newest(fcinfo, call, *cluster, 0, limit);
+  }
   const std::size_t filters =
       (args.null(3) ? 0U : 1U) | (args.null(4) ? 0U : 2U) | (args.null(1) ? 0U : 4U);
   return list(fcinfo, pages[filters],
@@ -96,11 +109,16 @@ Datum order_proc_list_orders_after(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(order_proc_list_orders);
 Datum order_proc_list_orders(PG_FUNCTION_ARGS) {
+  if (const Cluster* const cluster = routed(reads_orders)) {
+    RemoteCall call(fcinfo, remote::Use::read);
+    return merge_newest(fcinfo, call, *cluster, 0, -1);
+  }
   return list(fcinfo, all_orders, {});
 }
 
 PG_FUNCTION_INFO_V1(order_proc_order_counts);
 Datum order_proc_order_counts(PG_FUNCTION_ARGS) {
+  if (const Cluster* const cluster = routed(reads_orders)) return merge_counts(fcinfo, *cluster);
   return list(fcinfo, counts, {});
 }
 

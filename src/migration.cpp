@@ -198,6 +198,10 @@ void attach(const Store& store) {
 
 }  // namespace
 
+void attach_triggers(std::size_t version, Oid owner) {
+  pg::as_store_owner(owner, [&] { run_statements({version, Direction::up}, {"attach"}); });
+}
+
 bool in_extension_script() {
   return script;
 }

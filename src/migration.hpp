@@ -10,6 +10,9 @@ namespace order_proc {
 /// version. `placement_check` ties an order's id to the slot of its customer. Inside with_spi.
 void make_store(Oid owner, core::Placement placement, const char* placement_check);
 
+/// Runs the idempotent statements of the step up to `version` again, as the owner. Inside with_spi.
+void attach_triggers(std::size_t version, Oid owner);
+
 /// Whether a step is being run by a script of the extension (and not by migrate_store).
 bool in_extension_script();
 

@@ -1,9 +1,13 @@
 // The module: its magic, its settings, its callbacks. No logic, and nothing that can raise:
 // pg_upgrade loads the library into servers where nothing else of the extension exists.
+#include "cluster.hpp"
 #include "fast_path.hpp"
 #include "import.hpp"
+#include "remote/limits.hpp"
+#include "remote/transaction.hpp"
 #include "statuses.hpp"
 #include "store.hpp"
+#include "two_phase.hpp"
 
 namespace order_proc {
 
@@ -17,10 +21,15 @@ PGDLLEXPORT void _PG_init() {
                            "The results are the same; off sends everything through the executor.",
                            &fast_path_enabled, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
   define_import_settings();
+  remote::define_connection_settings();
+  remote::define_transaction_settings();
+  remote::define_limits();
   MarkGUCPrefixReserved("order_proc");
   watch_store();
   watch_statuses();
   watch_fast_path();
+  watch_cluster();
+  watch_commits();
 }
 
 }  // extern "C"

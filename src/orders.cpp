@@ -6,9 +6,11 @@
 #include "names.hpp"
 #include "order_writer.hpp"
 #include "pg/args.hpp"
+#include "pg/arrays.hpp"
 #include "pg/compat.hpp"
 #include "pg/error.hpp"
 #include "pg/spi.hpp"
+#include "routing.hpp"
 #include "slots.hpp"
 #include "statuses.hpp"
 #include "store.hpp"
@@ -227,11 +229,15 @@ Datum order_proc_create_order_with_items(PG_FUNCTION_ARGS) {
   const pg::Args args(fcinfo);
   PreventCommandIfReadOnly("INSERT");
   PreventCommandIfParallelMode("INSERT");
+  if (const Cluster* const cluster = routed(makes_orders))
+    return call_on_shard(fcinfo, shard_of_customer(*cluster, args.get_int64(0, "customer_id")),
+                         remote::Use::write);
   const Store store = open_store({{Table::customers, RowShareLock},
                                   {Table::orders, RowExclusiveLock},
                                   {Table::order_items, RowExclusiveLock}});
   Request request{};
   const NewOrder order = checked_order(store, args, request);
+  require_slot(store, slot_of_customer(store, order.customer_id));
   const pg::Text key = args.find_text(7);
   if (!key) PG_RETURN_INT64(create_order(store, order, args));
   check_key(key);
@@ -258,6 +264,30 @@ pg::Statement sum_up{
 pg::Statement delete_by_id{
     "DELETE FROM order_store.orders AS o WHERE o.id OPERATOR(pg_catalog.=) $1", INT8OID};
 
+/// Each shard gets its own orders, all at once; the sum of what they set.
+Datum refresh_on_shards(FunctionCallInfo fcinfo, const Cluster& cluster,
+                        std::span<const int64> order_ids) {
+  RemoteCall call(fcinfo, remote::Use::write);
+  auto* const part =
+      static_cast<int64*>(palloc_extended(sizeof(int64) * (order_ids.size() + 1), MCXT_ALLOC_HUGE));
+  const auto connections = connect_all(cluster, false);
+  std::size_t started = 0;
+  for (remote::Connection* const connection : connections) {
+    std::size_t count = 0;
+    for (const int64 id : order_ids)
+      if (shard_of_order(cluster, id).shard_id == connection->shard_id) part[count++] = id;
+    if (count == 0) continue;
+    call.set(0, pg::Value(
+                    pg::make_array<int64>(count, INT8OID, [&](std::size_t i) { return part[i]; })));
+    call.start(*connection);
+    connections[started++] = connection;
+  }
+  int64 sum = 0;
+  for (remote::Connection* const connection : connections.subspan(0, started))
+    while (const auto value = call.next(*connection)) sum += DatumGetInt64(value->datum);
+  PG_RETURN_INT64(sum);
+}
+
 }  // namespace
 
 extern "C" {
@@ -266,6 +296,8 @@ PG_FUNCTION_INFO_V1(order_proc_refresh_order_totals);
 Datum order_proc_refresh_order_totals(PG_FUNCTION_ARGS) {
   const pg::Args args(fcinfo);
   (void)args.get_int64s(0, "order_ids");
+  if (const Cluster* const cluster = routed(changes_orders))
+    return refresh_on_shards(fcinfo, *cluster, args.get_int64s(0, "order_ids"));
   const pg::Value order_ids(args.datum(0, "order_ids"));
   (void)open_store({{Table::orders, RowExclusiveLock}, {Table::order_items, AccessShareLock}});
   const uint64 refreshed = pg::with_spi([&] {
@@ -281,6 +313,8 @@ Datum order_proc_refresh_order_totals(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(order_proc_delete_order);
 Datum order_proc_delete_order(PG_FUNCTION_ARGS) {
   const int64 order_id = pg::Args(fcinfo).get_int64(0, "order_id");
+  if (const Cluster* const cluster = routed(deletes_orders))
+    return call_on_shard(fcinfo, shard_of_order(*cluster, order_id), remote::Use::write);
   (void)open_store({{Table::orders, RowExclusiveLock}});
   PG_RETURN_BOOL(
       pg::with_spi([&] { return delete_by_id.run(0, {pg::Value(Int64GetDatum(order_id))}) > 0; }));

@@ -24,8 +24,11 @@ enum class Table {
   order_status_history,
   idempotency_keys,
   import_rejects,  ///< from layout 1.6 on
+  cluster,         ///< this and the next two from layout 1.7 on
+  shards,
+  slot_map,
 };
-inline constexpr std::size_t table_count = 10;
+inline constexpr std::size_t table_count = 13;
 
 struct Store {
   Oid schema = InvalidOid;

@@ -36,7 +36,10 @@ constexpr std::array<Named, table_count> table_names{{{"store"},
                                                       {"status_transitions"},
                                                       {"order_status_history"},
                                                       {"idempotency_keys"},
-                                                      {"import_rejects", 6}}};
+                                                      {"import_rejects", 6},
+                                                      {"cluster", 7},
+                                                      {"shards", 7},
+                                                      {"slot_map", 7}}};
 constexpr std::array<Named, 6> sequence_names{{{"migrations_id_seq"},
                                                {"customers_id_seq"},
                                                {"orders_id_seq"},
@@ -94,6 +97,13 @@ constexpr std::array columns{
     Column{Table::import_rejects, "sqlstate", TEXTOID, 6},
     Column{Table::import_rejects, "message", TEXTOID, 6},
     Column{Table::import_rejects, "imported_by", TEXTOID, 6},
+    Column{Table::cluster, "coordinator_id", INT8OID, 7},
+    Column{Table::cluster, "shard_id", INT4OID, 7},
+    Column{Table::cluster, "owned_slots", BYTEAOID, 7},
+    Column{Table::shards, "id", INT4OID, 7},
+    Column{Table::shards, "server", NAMEOID, 7},
+    Column{Table::slot_map, "slot", INT4OID, 7},
+    Column{Table::slot_map, "shard_id", INT4OID, 7},
 };
 
 struct Descriptor {
@@ -263,6 +273,9 @@ std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& 
       Expected{Table::orders, "record_status_change", 0, core::layouts.size()},
       Expected{Table::order_statuses, "statuses_changed", 0, core::layouts.size()},
       Expected{Table::customers, "sync_customer_name", 3, 4},
+      Expected{Table::cluster, "cluster_changed", 7, core::layouts.size()},
+      Expected{Table::shards, "cluster_changed", 7, core::layouts.size()},
+      Expected{Table::slot_map, "cluster_changed", 7, core::layouts.size()},
   };
   for (const Expected& trigger : expected) {
     if (store.layout.index < trigger.since || store.layout.index >= trigger.until) continue;

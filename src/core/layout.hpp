@@ -12,8 +12,11 @@
 
 namespace order_proc::core {
 
-inline constexpr std::array<std::string_view, 7> layouts{"1.0", "1.1", "1.2", "1.3",
-                                                         "1.4", "1.5", "1.6"};
+inline constexpr std::array<std::string_view, 8> layouts{"1.0", "1.1", "1.2", "1.3",
+                                                         "1.4", "1.5", "1.6", "1.7"};
+
+/// The layout with the tables of a cluster.
+inline constexpr std::size_t shards_since = 7;
 
 /// Index into `layouts`; nullopt for a version this library does not know.
 constexpr std::optional<std::size_t> layout_index(std::string_view version) noexcept {
@@ -47,6 +50,7 @@ struct Layout {
   constexpr bool has_notes() const noexcept { return index >= 2; }
   constexpr bool has_name() const noexcept { return index <= 3; }
   constexpr bool has_name_parts() const noexcept { return index >= 3; }
+  constexpr bool has_shards() const noexcept { return index >= shards_since; }
 };
 
 }  // namespace order_proc::core

@@ -7,7 +7,7 @@
 namespace order_proc::pg {
 
 /// Users' advisory locks carry 1 or 2 here.
-enum class LockKind : uint16 { customer_sequence = 20304, idempotency_key = 20305 };
+enum class LockKind : uint16 { customer_sequence = 20304, idempotency_key = 20305, slot = 20306 };
 
 inline LOCKTAG lock_tag(LockKind kind, uint64 key) {
   LOCKTAG tag;

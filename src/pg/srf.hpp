@@ -20,6 +20,7 @@ class ResultSet {
   }
 
   TupleDesc descriptor() const { return info_->setDesc; }
+  Tuplestorestate* store() const { return info_->setResult; }
 
   /// Takes the rows of a statement (see Statement::run_into) that has the result's columns.
   DestReceiver* receiver() const;

@@ -1,5 +1,4 @@
-# Imports that are disturbed: killed, cancelled, out of disk, fed with garbage, cut off. Nothing is left behind, the answer
-# comes soon, memory stays bounded; and what was imported arrives on a standby and a subscriber.
+# Imports that are disturbed: killed, cancelled, timed out, out of disk. Nothing is left behind, and the answer comes soon.
 use strict;
 use warnings;
 
@@ -124,12 +123,6 @@ CREATE FUNCTION left_behind() RETURNS text LANGUAGE sql AS $$
     (SELECT count(*) FROM order_store.customers) - 10000 || ' customers', (SELECT count(*) FROM pg_ls_tmpdir()) || ' files',
     (SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid() AND locktype IN ('advisory', 'relation') AND database <> 0 AND relation IS DISTINCT FROM 0
        AND pid IN (SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'import%')) || ' locks')
-$$;
-CREATE FUNCTION imported() RETURNS text LANGUAGE sql AS $$
-  SELECT concat_ws(', ', (SELECT concat(count(*), ' orders ', sum(total_amount), ' ', sum(hashtext(concat_ws('|', id, customer_id, status, total_amount, customer_name, created_at)))) FROM order_store.orders),
-    (SELECT concat(count(*), ' items ', sum(hashtext(concat_ws('|', order_id, id, product_id, quantity, price)))) FROM order_store.order_items),
-    (SELECT concat(count(*), ' keys ', sum(hashtext(concat_ws('|', customer_id, key, order_id)))) FROM order_store.idempotency_keys),
-    (SELECT concat(count(*), ' rejects ', sum(hashtext(concat_ws('|', line_number, raw_line, sqlstate, message)))) FROM order_store.import_rejects))
 $$;
 SQL
 my $nothing = '0 orders, 0 items, 0 keys, 0 rejects, 0 customers, 0 files, 0 locks';

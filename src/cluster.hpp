@@ -1,0 +1,47 @@
+// What this database is to a cluster: alone, its coordinator, or one of its shards; which shard has
+// which slot.
+//
+// One static copy per backend, read with the store's descriptor and stale with it: triggers on the
+// tables cluster, shards and slot_map announce changes.
+#pragma once
+
+#include "core/slot.hpp"
+#include "remote/connection.hpp"
+#include "store.hpp"
+
+namespace order_proc {
+
+enum class Role { alone, coordinator, shard };
+
+inline constexpr std::size_t most_shards = 1024;
+inline constexpr int no_shard = -1;
+
+struct Cluster {
+  Role role;
+  int64 coordinator_id;
+  int shard_id;  ///< of this database, when it is a shard
+  std::size_t shard_count;
+  std::array<remote::Target, most_shards> shards;       ///< by id
+  std::array<int16, core::slot_count> shard_of_slot;    ///< no_shard: not dealt
+  std::array<uint8, core::slot_count / 8> owned_slots;  ///< on a shard, by bits
+
+  std::span<const remote::Target> targets() const { return {shards.data(), shard_count}; }
+  bool owns(int slot) const {
+    return (owned_slots[static_cast<std::size_t>(slot / 8)] & (1 << (slot % 8))) != 0;
+  }
+};
+
+/// Of the store, which is open.
+const Cluster& cluster_of(const Store& store);
+
+/// The shard that has the slot; OP403 when none does.
+const remote::Target& shard_of_slot(const Cluster& cluster, int slot);
+
+/// On a shard: locks the slot against being moved away until the end of the transaction, and raises
+/// OP402 unless it is here. Elsewhere nothing.
+void require_slot(const Store& store, int slot);
+
+/// Callbacks; once, from _PG_init.
+void watch_cluster();
+
+}  // namespace order_proc

@@ -1,0 +1,233 @@
+// One query or command on all shards at once. Rows are read from whichever shard has some and go
+// straight to the result (a tuplestore: work_mem, then disk); each connection holds one row.
+#include "pg/error.hpp"
+#include "pg/query.hpp"
+#include "pg/srf.hpp"
+#include "pg/user.hpp"
+#include "remote/pipeline.hpp"
+#include "routing.hpp"
+
+namespace order_proc {
+
+namespace {
+
+[[noreturn]] void wrong_columns(int wanted, int given) {
+  ereport(ERROR, errcode(ERRCODE_DATATYPE_MISMATCH),
+          errmsg("the query returns %d columns, the column definition list has %d", given, wanted),
+          errhint("SELECT ... FROM order_proc.fan_out('...') AS t(name type, ...);"));
+}
+
+[[noreturn]] void wrong_type(const FormData_pg_attribute& column, Oid given) {
+  ereport(ERROR, errcode(ERRCODE_DATATYPE_MISMATCH),
+          errmsg("column \"%s\" has type %s in the query, %s in the column definition list",
+                 NameStr(column.attname), format_type_be(given), format_type_be(column.atttypid)),
+          errhint("Cast the column in the query, or name its type in the list."));
+}
+
+/// Reads texts of the shards into the types of the column definition list.
+class RowReader {
+ public:
+  explicit RowReader(TupleDesc descriptor)
+      : descriptor_(descriptor), input_(TupleDescGetAttInMetadata(descriptor)) {
+    values_ = static_cast<char**>(palloc(sizeof(char*) * static_cast<Size>(descriptor->natts + 1)));
+  }
+
+  /// Types of PostgreSQL's own have the same oids everywhere; others are read from their texts.
+  void check(const PGresult* result) const {
+    if (PQnfields(result) != descriptor_->natts)
+      wrong_columns(descriptor_->natts, PQnfields(result));
+    for (int i = 0; i < descriptor_->natts; ++i) {
+      const FormData_pg_attribute& column = *TupleDescAttr(descriptor_, i);
+      const Oid given = PQftype(result, i);
+      if (given != column.atttypid && given < FirstNormalObjectId &&
+          column.atttypid < FirstNormalObjectId && given != UNKNOWNOID)
+        wrong_type(column, given);
+    }
+  }
+
+  HeapTuple read(const PGresult* result, int row) const {
+    for (int i = 0; i < descriptor_->natts; ++i)
+      values_[i] = PQgetisnull(result, row, i) == 1 ? nullptr : PQgetvalue(result, row, i);
+    return BuildTupleFromCStrings(input_, values_);
+  }
+
+ private:
+  TupleDesc descriptor_;
+  AttInMetadata* input_;
+  char** values_;
+};
+
+enum class OnFailure { error, warn };
+
+OnFailure parse_on_failure(std::string_view name) {
+  if (name == "error") return OnFailure::error;
+  if (name == "warn") return OnFailure::warn;
+  pg::unknown_option("on_failure", name, "Use 'error' or 'warn'.");
+}
+
+remote::Statement begin_read{"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"};
+remote::Statement end_read{"ROLLBACK"};
+remote::Statement begin_part{"SAVEPOINT order_proc_read"};
+remote::Statement read_only{"SET LOCAL transaction_read_only = on"};
+remote::Statement undo_part{"ROLLBACK TO SAVEPOINT order_proc_read"};
+remote::Statement end_part{"RELEASE SAVEPOINT order_proc_read"};
+
+/// Queues the query so that it cannot write, whatever it calls: in a transaction of its own, or in
+/// a savepoint that is undone.
+void start_query(remote::Connection& connection, const char* query,
+                 const remote::Parameters& parameters) {
+  using remote::Step;
+  remote::begin(connection, remote::Use::read);
+  const bool part = connection.depth > 0;
+  connection.alone = !part;
+  remote::queue(connection, part ? begin_part : begin_read, Step::control, {});
+  if (part) remote::queue(connection, read_only, Step::control, {});
+  remote::queue_text(connection, query, Step::call, parameters);
+  remote::queue(connection, part ? undo_part : end_read, Step::control, {});
+  if (part) remote::queue(connection, end_part, Step::control, {});
+  remote::send(connection, true);
+}
+
+/// Takes what has come on the connection; true at its end.
+bool take_rows(remote::Connection& connection, const RowReader& reader, MemoryContext row_memory,
+               Tuplestorestate* store) {
+  for (;;) {
+    const auto result = remote::result_if_any(connection);
+    if (!result) return false;
+    if (*result == nullptr) {
+      remote::raise_error(connection);
+      return true;
+    }
+    reader.check(*result);
+    const MemoryContext saved = MemoryContextSwitchTo(row_memory);
+    for (int row = 0; row < PQntuples(*result); ++row)
+      tuplestore_puttuple(store, reader.read(*result, row));
+    MemoryContextSwitchTo(saved);
+    MemoryContextReset(row_memory);
+    CHECK_FOR_INTERRUPTS();
+  }
+}
+
+void gather(std::span<remote::Connection* const> connections, const pg::ResultSet& results) {
+  const RowReader reader(results.descriptor());
+  const MemoryContext row_memory =
+      AllocSetContextCreate(CurrentMemoryContext, "order_proc row", ALLOCSET_DEFAULT_SIZES);
+  for (;;) {
+    bool all_done = true;
+    for (remote::Connection* const connection : connections)
+      if (connection != nullptr && connection->in_flight)
+        all_done &= take_rows(*connection, reader, row_memory, results.store());
+    if (all_done) break;
+    (void)remote::wait_for_any(connections, remote::Interrupts::serve, remote::never);
+  }
+  MemoryContextDelete(row_memory);
+}
+
+/// Those that could be reached; the others are warnings.
+std::span<remote::Connection*> connect_those_up(const Cluster& cluster) {
+  const std::span<remote::Connection*> connections{
+      static_cast<remote::Connection**>(
+          palloc0(sizeof(remote::Connection*) * (cluster.shard_count + 1))),
+      cluster.shard_count};
+  std::size_t count = 0;
+  for (const remote::Target& target : cluster.targets()) {
+    const char* reason = nullptr;
+    remote::Connection* connection = nullptr;
+    remote::connect({&target, 1}, {&connection, 1}, true, &reason);
+    if (connection != nullptr)
+      connections[count++] = connection;
+    else
+      ereport(WARNING, errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+              errmsg("could not connect to shard %d (server \"%s\")", target.shard_id,
+                     remote::server_name(target.server)),
+              *reason == '\0' ? 0 : errdetail_internal("%s", reason));
+  }
+  return connections.subspan(0, count);
+}
+
+/// Without shards: the same query here, with the same limits.
+void run_here(const char* query, std::span<const pg::Value> args, const pg::ResultSet& results) {
+  pg::read_only_query(query, args, results.descriptor(), results.receiver());
+}
+
+struct TextArguments {
+  std::span<const pg::Value> values;
+  std::span<const char* const> texts;
+};
+
+TextArguments text_arguments(const pg::Args& args, int i) {
+  if (args.null(i)) return {};
+  Datum* elements;
+  bool* nulls;
+  int count;
+  ArrayType* const array = DatumGetArrayTypeP(args.datum(i, "args"));
+  deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
+  auto* const values =
+      static_cast<pg::Value*>(palloc(sizeof(pg::Value) * static_cast<Size>(count + 1)));
+  auto** const texts =
+      static_cast<const char**>(palloc(sizeof(char*) * static_cast<Size>(count + 1)));
+  for (int n = 0; n < count; ++n) {
+    values[n] = {elements[n], nulls[n]};
+    texts[n] = nulls[n] ? nullptr : TextDatumGetCString(elements[n]);
+  }
+  return {{values, static_cast<std::size_t>(count)}, {texts, static_cast<std::size_t>(count)}};
+}
+
+}  // namespace
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(order_proc_fan_out);
+Datum order_proc_fan_out(PG_FUNCTION_ARGS) {
+  const pg::Args args(fcinfo);
+  const char* const query = text_to_cstring(args.get_text(0, "query").value);
+  const TextArguments arguments = text_arguments(args, 1);
+  const OnFailure on_failure = parse_on_failure(args.get_text(2, "on_failure").view());
+  pg::require_query(query);
+  const pg::ResultSet results(fcinfo);
+  const Cluster* const cluster = routed({});
+  if (cluster == nullptr) {
+    run_here(query, arguments.values, results);
+    return results.done();
+  }
+  const std::span<remote::Connection*> connections =
+      on_failure == OnFailure::warn ? connect_those_up(*cluster) : connect_all(*cluster, true);
+  for (remote::Connection* const connection : connections)
+    start_query(*connection, query, {{}, arguments.texts, {}, {}});
+  gather(connections, results);
+  return results.done();
+}
+
+PG_FUNCTION_INFO_V1(order_proc_fan_out_exec);
+Datum order_proc_fan_out_exec(PG_FUNCTION_ARGS) {
+  const char* const command = text_to_cstring(pg::Args(fcinfo).get_text(0, "command").value);
+  PreventCommandIfReadOnly("fan_out_exec");
+  PreventCommandIfParallelMode("fan_out_exec");
+  pg::require_command(command);
+  const pg::ResultSet results(fcinfo);
+  const Cluster* const cluster = routed({});
+  if (cluster == nullptr) {
+    const char* const tag = pg::run_command(command);
+    results.add({pg::Value(Int32GetDatum(0)), pg::Value(CStringGetTextDatum(tag))});
+    return results.done();
+  }
+  const std::span<remote::Connection*> connections = connect_all(*cluster, false);
+  for (remote::Connection* const connection : connections) {
+    remote::begin(*connection, remote::Use::write);
+    remote::queue_text(*connection, command, remote::Step::call, {});
+    remote::send(*connection, true);
+  }
+  for (remote::Connection* const connection : connections) {
+    const char* tag = "";
+    while (PGresult* const result = remote::next_result(*connection))
+      if (const char* const its = PQcmdStatus(result); *its != '\0') tag = pstrdup(its);
+    remote::raise_error(*connection);
+    results.add(
+        {pg::Value(Int32GetDatum(connection->shard_id)), pg::Value(CStringGetTextDatum(tag))});
+  }
+  return results.done();
+}
+
+}  // extern "C"
+
+}  // namespace order_proc

@@ -1,0 +1,158 @@
+#include "pg/query.hpp"
+
+#include "pg/error.hpp"
+#include "pg/user.hpp"
+
+extern "C" {
+#include "tcop/cmdtag.h"
+}
+
+namespace order_proc::pg {
+
+namespace {
+
+Node* only_statement(const char* sql) {
+  const List* const statements = raw_parser(sql, RAW_PARSE_DEFAULT);
+  if (list_length(statements) != 1)
+    ereport(ERROR, errcode(ERRCODE_SYNTAX_ERROR),
+            errmsg("one statement is needed, not %d", list_length(statements)),
+            errhint("Call the function once for each statement."));
+  return linitial_node(RawStmt, statements)->stmt;
+}
+
+[[noreturn]] void refuse(Node* statement, const char* hint) {
+  ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+          errmsg("%s is not allowed here", GetCommandTagName(CreateCommandTag(statement))),
+          errhint("%s", hint));
+}
+
+}  // namespace
+
+void require_query(const char* sql) {
+  Node* const statement = only_statement(sql);
+  constexpr const char* hint = "Give one SELECT; order_proc.fan_out_exec runs commands.";
+  if (IsA(statement, SelectStmt)) {
+    if (castNode(SelectStmt, statement)->intoClause != nullptr) refuse(statement, hint);
+    return;
+  }
+  if (!IsA(statement, VariableShowStmt)) refuse(statement, hint);
+}
+
+void require_command(const char* sql) {
+  Node* const statement = only_statement(sql);
+  switch (nodeTag(statement)) {
+    case T_TransactionStmt:
+    case T_VariableSetStmt:
+    case T_ListenStmt:
+    case T_UnlistenStmt:
+    case T_NotifyStmt:
+    case T_CopyStmt:
+    case T_PrepareStmt:
+    case T_ExecuteStmt:
+    case T_DeallocateStmt:
+    case T_DiscardStmt:
+    case T_DeclareCursorStmt:
+    case T_FetchStmt:
+    case T_ClosePortalStmt:
+    case T_LoadStmt:
+    case T_CallStmt:
+    case T_ConstraintsSetStmt:
+      refuse(statement,
+             "It would act on a session of its own, or end a transaction that is not its.");
+    default:
+      return;
+  }
+}
+
+namespace {
+
+[[noreturn]] void wrong_list(TupleDesc wanted, TupleDesc given) {
+  StringInfoData list;
+  initStringInfo(&list);
+  for (int i = 0; i < given->natts; ++i)
+    appendStringInfo(&list, "%s%s %s", i == 0 ? "" : ", ",
+                     quote_identifier(NameStr(TupleDescAttr(given, i)->attname)),
+                     format_type_be(TupleDescAttr(given, i)->atttypid));
+  ereport(ERROR, errcode(ERRCODE_DATATYPE_MISMATCH),
+          errmsg("the query returns other columns than the column definition list has (%d, %d)",
+                 given->natts, wanted->natts),
+          errdetail("The query returns: %s.", list.data),
+          errhint("AS t(name type, ...) with these types."));
+}
+
+bool fits(TupleDesc wanted, TupleDesc given) {
+  if (wanted->natts != given->natts) return false;
+  for (int i = 0; i < wanted->natts; ++i)
+    if (TupleDescAttr(wanted, i)->atttypid != TupleDescAttr(given, i)->atttypid) return false;
+  return true;
+}
+
+/// Moves all rows of a cursor, a thousand at a time.
+void drain(Portal cursor, DestReceiver* receiver) {
+  constexpr long rows_at_once = 1000;
+  receiver->rStartup(receiver, CMD_SELECT, cursor->tupDesc);
+  do {
+    SPI_cursor_fetch(cursor, true, rows_at_once);
+    TupleTableSlot* const slot = MakeSingleTupleTableSlot(cursor->tupDesc, &TTSOpsHeapTuple);
+    for (uint64 row = 0; row < SPI_processed; ++row) {
+      ExecStoreHeapTuple(SPI_tuptable->vals[row], slot, false);
+      (void)receiver->receiveSlot(slot, receiver);
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    const bool more = SPI_processed > 0;
+    SPI_freetuptable(SPI_tuptable);
+    if (!more) break;
+    CHECK_FOR_INTERRUPTS();
+  } while (true);
+}
+
+}  // namespace
+
+void read_only_query(const char* sql, std::span<const Value> texts, TupleDesc wanted,
+                     DestReceiver* receiver) {
+  const auto count = static_cast<int>(texts.size());
+  auto* const types = static_cast<Oid*>(palloc(sizeof(Oid) * (texts.size() + 1)));
+  auto* const values = static_cast<Datum*>(palloc(sizeof(Datum) * (texts.size() + 1)));
+  auto* const nulls = static_cast<char*>(palloc(texts.size() + 1));
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    types[i] = UNKNOWNOID;
+    values[i] = texts[i].null ? 0 : CStringGetDatum(TextDatumGetCString(texts[i].datum));
+    nulls[i] = texts[i].null ? 'n' : ' ';
+  }
+  const int nest_level = NewGUCNestLevel();
+  set_for_nest_level("search_path", "pg_catalog, pg_temp");
+  set_for_nest_level("transaction_read_only", "on");
+  with_spi([&] {
+    const Portal cursor =
+        SPI_cursor_open_with_args(nullptr, sql, count, types, values, nulls, false, 0);
+    if (cursor->tupDesc == nullptr || !fits(wanted, cursor->tupDesc))
+      wrong_list(wanted, cursor->tupDesc);
+    drain(cursor, receiver);
+    SPI_cursor_close(cursor);
+  });
+  AtEOXact_GUC(false, nest_level);
+}
+
+const char* run_command(const char* sql) {
+  const MemoryContext memory = CurrentMemoryContext;
+  const char* tag = nullptr;
+  with_locked_path([&] {
+    with_spi([&] {
+      execute(sql);
+      QueryCompletion completion;
+      SetQueryCompletion(&completion, CreateCommandTag(only_statement(sql)), SPI_processed);
+      std::array<char, COMPLETION_TAG_BUFSIZE> buffer;
+      const char* const name = GetCommandTagName(completion.commandTag);
+      if (!command_tag_display_rowcount(completion.commandTag))
+        snprintf(buffer.data(), buffer.size(), "%s", name);
+      else if (completion.commandTag == CMDTAG_INSERT)
+        snprintf(buffer.data(), buffer.size(), "%s 0 " UINT64_FORMAT, name, completion.nprocessed);
+      else
+        snprintf(buffer.data(), buffer.size(), "%s " UINT64_FORMAT, name, completion.nprocessed);
+      tag = MemoryContextStrdup(memory, buffer.data());
+    });
+  });
+  return tag;
+}
+
+}  // namespace order_proc::pg

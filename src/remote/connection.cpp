@@ -1,0 +1,422 @@
+#include "remote/connection.hpp"
+
+#include "pg/error.hpp"
+#include "pg/foreign.hpp"
+#include "remote/limits.hpp"
+#include "remote/pipeline.hpp"
+
+namespace order_proc::remote {
+
+int connect_timeout = 5000;
+int idle_timeout = 600000;
+int max_connections_per_shard = 100;
+int read_preference = read_primary;
+
+namespace {
+
+constexpr std::array<config_enum_entry, 3> read_preferences{
+    {{"primary", read_primary, false},
+     {"prefer_standby", read_prefer_standby, false},
+     {nullptr, 0, false}}};
+
+Connection* connections = nullptr;
+bool watching = false;
+
+/// What libpq takes of the options of server and mapping, and what we add.
+struct Options {
+  const char** keywords;
+  const char** values;
+  int count;
+  bool has_password;
+  bool has_hosts;  ///< several
+  bool password_required;
+};
+
+bool is_libpq_option(const PQconninfoOption* known, const char* name) {
+  for (const PQconninfoOption* option = known; option->keyword != nullptr; ++option)
+    if (std::string_view(option->keyword) == name) return true;
+  return false;
+}
+
+void add_option(Options& options, const char* keyword, const char* value) {
+  options.keywords[options.count] = keyword;
+  options.values[options.count++] = value;
+}
+
+void add_options(Options& options, const List* definitions, const PQconninfoOption* known) {
+  ListCell* cell;
+  foreach (cell, definitions) {
+    auto* const definition = static_cast<DefElem*>(lfirst(cell));
+    const std::string_view name{definition->defname};
+    if (name == "password_required") options.password_required = defGetBoolean(definition);
+    // The session's own settings are ours to make.
+    if (name == "options" || name == "client_encoding" || name == "fallback_application_name" ||
+        !is_libpq_option(known, definition->defname))
+      continue;
+    const char* const value = defGetString(definition);
+    if (name == "password") options.has_password = *value != '\0';
+    if (name == "host")
+      options.has_hosts = std::string_view(value).find(',') != std::string_view::npos;
+    add_option(options, definition->defname, value);
+  }
+}
+
+Options options_for(const Connection& connection) {
+  const ForeignServer* const server = GetForeignServer(connection.server);
+  const UserMapping* const mapping = GetUserMapping(connection.user, connection.server);
+  const Size most =
+      static_cast<Size>(list_length(server->options) + list_length(mapping->options)) + 8;
+  Options options{static_cast<const char**>(palloc0(sizeof(char*) * most)),
+                  static_cast<const char**>(palloc0(sizeof(char*) * most)),
+                  0,
+                  false,
+                  false,
+                  true};
+  PQconninfoOption* const known = PQconndefaults();
+  if (known == nullptr) ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
+  add_options(options, server->options, known);
+  add_options(options, mapping->options, known);
+  PQconninfoFree(known);
+  add_option(options, "client_encoding", GetDatabaseEncodingName());
+  add_option(options, "fallback_application_name", "order_proc");
+  if (connection.standby)
+    add_option(options, "target_session_attrs", "prefer-standby");
+  else if (options.has_hosts)
+    add_option(options, "target_session_attrs", "primary");
+  return options;
+}
+
+/// As dblink and postgres_fdw demand: others than superusers must not get in by what the server
+/// process can do (trust, peer, a .pgpass of the operating system's user).
+bool needs_password(const Connection& connection, const Options& options) {
+  return !superuser_arg(connection.user) && options.password_required;
+}
+
+[[noreturn]] void no_password(const Connection& connection, const char* detail) {
+  ereport(ERROR, errcode(ERRCODE_S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED),
+          errmsg("password is required for server \"%s\"", server_name(connection.server)),
+          errdetail_internal("%s", detail),
+          errhint("ALTER USER MAPPING FOR %s SERVER %s OPTIONS (ADD password '...');",
+                  quote_identifier(GetUserNameFromId(connection.user, false)),
+                  quote_identifier(server_name(connection.server))));
+}
+
+/// What the session on the shard had is gone with it.
+void forget_session(Connection& connection) {
+  connection.depth = connection.begin_level = 0;
+  connection.release_level = connection.wrote_level = 0;
+  connection.prepared_here = connection.alone = connection.left_open = false;
+  connection.step_count = connection.step_at = 0;
+  connection.in_flight = connection.streaming = connection.row_mode_set = false;
+  connection.parsing = 0;
+  connection.settings.known = false;
+  connection.stale = connection.lost = connection.doomed = connection.pooled = false;
+  connection.hung_up = false;
+  connection.backend_pid = 0;
+  connection.socket = -1;
+  if (connection.prepared != nullptr)
+    std::fill_n(connection.prepared, connection.prepared_count, false);
+}
+
+/// Begins to connect.
+void start(Connection& connection) {
+  const Options options = options_for(connection);
+  if (needs_password(connection, options) && !options.has_password)
+    no_password(connection, "Non-superusers must provide a password in the user mapping.");
+  forget_session(connection);
+  reserve_place(connection);
+  if (!AcquireExternalFD()) {
+    release_place(connection);
+    ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+            errmsg("too many open files for a connection to server \"%s\"",
+                   server_name(connection.server)),
+            errhint("Raise max_files_per_process, or the operating system's limit."));
+  }
+  connection.link = PQconnectStartParams(options.keywords, options.values, 0);
+  if (connection.link == nullptr) {
+    ReleaseExternalFD();
+    release_place(connection);
+    ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
+  }
+}
+
+/// What libpq says of a failure names host and user: for those who may see the server's options.
+const char* reason(const Connection& connection) {
+  if (connection.link == nullptr ||
+      !(superuser() || pg::owns_server(connection.server, GetUserId())))
+    return nullptr;
+  const char* const text = pstrdup(PQerrorMessage(connection.link));
+  std::string_view view{text};
+  while (!view.empty() && (view.back() == '\n' || view.back() == ' ')) view.remove_suffix(1);
+  return view.empty() ? nullptr : pnstrdup(view.data(), view.size());
+}
+
+[[noreturn]] void raise_unreachable(Connection& connection, const char* why) {
+  close_connection(connection);
+  ereport(ERROR, errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+          errmsg("could not connect to shard %d (server \"%s\")", connection.shard_id,
+                 server_name(connection.server)),
+          why == nullptr ? 0 : errdetail_internal("%s", why),
+          errhint("SELECT * FROM order_proc.shard_status;"));
+}
+
+/// Takes connecting a step further; true when it is over, well or not.
+bool advance(Connection& connection, PostgresPollingStatusType& status) {
+  status = PQconnectPoll(connection.link);
+  return status == PGRES_POLLING_OK || status == PGRES_POLLING_FAILED;
+}
+
+/// A connection on its way.
+struct Attempt {
+  Connection* connection;
+  PostgresPollingStatusType status;
+  bool over;
+};
+
+/// Waits until all attempts are over or the deadline has passed.
+void wait_for_attempts(std::span<Attempt> attempts, Deadline deadline) {
+  auto* const descriptors = static_cast<pollfd*>(palloc(sizeof(pollfd) * attempts.size()));
+  for (;;) {
+    std::size_t count = 0;
+    for (const Attempt& attempt : attempts)
+      if (!attempt.over)
+        descriptors[count++] = {
+            PQsocket(attempt.connection->link),
+            static_cast<short>(attempt.status == PGRES_POLLING_READING ? POLLIN : POLLOUT), 0};
+    if (count == 0 || !wait_ready({descriptors, count}, deadline, Interrupts::serve)) break;
+    std::size_t at = 0;
+    for (Attempt& attempt : attempts)
+      if (!attempt.over && descriptors[at++].revents != 0)
+        attempt.over = advance(*attempt.connection, attempt.status);
+  }
+  pfree(descriptors);
+}
+
+/// Starts all that are not open; those that cannot even be started raise.
+std::span<Attempt> start_all(std::span<Connection* const> wanted) {
+  auto* const attempts = static_cast<Attempt*>(palloc(sizeof(Attempt) * (wanted.size() + 1)));
+  std::size_t count = 0;
+  for (Connection* const connection : wanted) {
+    if (connection->link != nullptr) continue;
+    start(*connection);
+    const bool failed = PQstatus(connection->link) == CONNECTION_BAD;
+    attempts[count++] = {connection, failed ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING, failed};
+  }
+  return {attempts, count};
+}
+
+/// The server's process id, when the database is that shard of that cluster.
+constexpr const char* join_text =
+    "SELECT order_proc.join_cluster($1::pg_catalog.int8, $2::pg_catalog.int4)";
+
+/// Ready for statements: pipelines, no waiting in libpq, the password rule.
+bool settle(Connection& connection) {
+  if (!superuser_arg(connection.user) && !PQconnectionUsedPassword(connection.link)) {
+    const Options options = options_for(connection);
+    if (needs_password(connection, options)) {
+      close_connection(connection);
+      no_password(connection, "The server did not ask for the password of the user mapping.");
+    }
+  }
+  return PQsetnonblocking(connection.link, 1) == 0 && PQenterPipelineMode(connection.link) == 1;
+}
+
+/// Asks the new connections whether they lead to the shards they should, and who answers.
+void join_all(std::span<Attempt> attempts, Deadline deadline) {
+  for (Attempt& attempt : attempts) {
+    if (attempt.status != PGRES_POLLING_OK) continue;
+    Connection& connection = *attempt.connection;
+    if (!settle(connection)) {
+      attempt.status = PGRES_POLLING_FAILED;
+      continue;
+    }
+    connection.socket = PQsocket(connection.link);
+    const std::array<const char*, 2> values{psprintf(INT64_FORMAT, connection.coordinator_id),
+                                            psprintf("%d", connection.shard_id)};
+    if (connection.coordinator_id == 0)
+      queue_text(connection, "SELECT pg_catalog.pg_backend_pid()", Step::call, {});
+    else
+      queue_text(connection, join_text, Step::call, {{}, values, {}, {}});
+    send(connection);
+  }
+  for (const Attempt& attempt : attempts) {
+    Connection& connection = *attempt.connection;
+    if (attempt.status != PGRES_POLLING_OK) continue;
+    const PGresult* const result = next_result(connection, Interrupts::serve, deadline);
+    if (result == nullptr || PQntuples(result) != 1) continue;
+    connection.backend_pid = static_cast<int>(strtol(PQgetvalue(result, 0, 0), nullptr, 10));
+    // A pooler hands out process ids of its own.
+    connection.pooled = connection.backend_pid != PQbackendPID(connection.link);
+    (void)next_result(connection, Interrupts::serve, deadline);
+  }
+}
+
+Connection& find_or_make(const Target& target, bool standby) {
+  const Oid user = GetUserId();
+  for (Connection* connection = connections; connection != nullptr; connection = connection->next)
+    if (connection->server == target.server && connection->user == user &&
+        connection->standby == standby && connection->coordinator_id == target.coordinator_id) {
+      connection->shard_id = target.shard_id;
+      return *connection;
+    }
+  auto* const made =
+      static_cast<Connection*>(MemoryContextAllocZero(TopMemoryContext, sizeof(Connection)));
+  made->server = target.server;
+  made->user = user;
+  made->shard_id = target.shard_id;
+  made->coordinator_id = target.coordinator_id;
+  made->standby = standby;
+  made->next = connections;
+  connections = made;
+  return *made;
+}
+
+/// Whether the other side has hung up, or said something unasked, since the last use.
+bool hung_up(const Connection& connection) {
+  pollfd descriptor{PQsocket(connection.link), POLLIN, 0};
+  if (descriptor.fd < 0) return true;
+  if (poll(&descriptor, 1, 0) <= 0) return false;
+  return PQconsumeInput(connection.link) == 0 || PQstatus(connection.link) == CONNECTION_BAD;
+}
+
+/// Closes a connection that cannot serve another transaction.
+void drop_if_unfit(Connection& connection) {
+  if (connection.link == nullptr || connection.depth > 0) return;
+  if (connection.in_flight) {
+    // The end of a transaction that nobody waited for.
+    (void)next_result(connection);
+  }
+  // One that was interrupted while connecting has no process id yet.
+  if (connection.backend_pid == 0 || connection.lost || connection.stale || connection.doomed ||
+      connection.hung_up || connection.step_count > 0 ||
+      PQstatus(connection.link) == CONNECTION_BAD || hung_up(connection))
+    close_connection(connection);
+}
+
+void server_altered(Datum, int, uint32) {
+  for (Connection* connection = connections; connection != nullptr; connection = connection->next)
+    connection->stale = true;
+}
+
+}  // namespace
+
+void watch_servers() {
+  if (watching) return;
+  watching = true;
+  CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_altered, 0);
+  CacheRegisterSyscacheCallback(USERMAPPINGOID, server_altered, 0);
+}
+
+Connection* first_connection() {
+  return connections;
+}
+
+const char* server_name(Oid server) {
+  const ForeignServer* const found = GetForeignServerExtended(server, FSV_MISSING_OK);
+  return found == nullptr ? "?" : found->servername;
+}
+
+void raise_lost(Connection& connection) {
+  connection.lost = true;
+  const char* const why = reason(connection);
+  ereport(ERROR, errcode(ERRCODE_CONNECTION_FAILURE),
+          errmsg("the connection to shard %d (server \"%s\") was lost", connection.shard_id,
+                 server_name(connection.server)),
+          why == nullptr ? 0 : errdetail_internal("%s", why),
+          errhint("Nothing was committed on the shard; run the transaction again."));
+}
+
+void close_connection(Connection& connection) {
+  PQclear(connection.result);
+  PQclear(connection.error);
+  connection.result = connection.error = nullptr;
+  if (connection.link != nullptr) {
+    PQfinish(connection.link);
+    connection.link = nullptr;
+    ReleaseExternalFD();
+    release_place(connection);
+  }
+  forget_session(connection);
+}
+
+namespace {
+
+/// The reason why an attempt failed, for those who may know it; null when nothing is known.
+const char* failure_of(const Attempt& attempt) {
+  if (!attempt.over)
+    return psprintf("It did not answer within order_proc.connect_timeout (%d ms).",
+                    connect_timeout);
+  return reason(*attempt.connection);
+}
+
+/// Opens those that are not.
+void open(std::span<Connection*> wanted, const char** unreachable) {
+  if (std::all_of(wanted.begin(), wanted.end(),
+                  [](const Connection* c) { return c->link != nullptr; }))
+    return;
+  const Deadline deadline = after_milliseconds(connect_timeout);
+  const std::span<Attempt> attempts = start_all({wanted.data(), wanted.size()});
+  wait_for_attempts(attempts, deadline);
+  join_all(attempts, deadline);
+  for (const Attempt& attempt : attempts) {
+    Connection& connection = *attempt.connection;
+    if (attempt.status == PGRES_POLLING_OK && connection.backend_pid != 0 && !connection.lost)
+      continue;
+    // What the shard says itself: that it is another one, or has another version.
+    if (unreachable == nullptr && connection.error != nullptr) raise_error(connection, true);
+    const char* const why = failure_of(attempt);
+    if (unreachable == nullptr) raise_unreachable(connection, why);
+    *unreachable = why == nullptr ? "" : why;
+    close_connection(connection);
+    std::replace(wanted.begin(), wanted.end(), &connection, static_cast<Connection*>(nullptr));
+  }
+}
+
+}  // namespace
+
+void connect(std::span<const Target> targets, std::span<Connection*> wanted, bool may_be_standby,
+             const char** unreachable) {
+  watch_servers();
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    if (!pg::may_use_server(targets[i].server, GetUserId()))
+      aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server_name(targets[i].server));
+    Connection* connection = &find_or_make(targets[i], false);
+    // In a transaction that has begun there already, reads must see what it did.
+    if (may_be_standby && read_preference == read_prefer_standby && connection->depth == 0)
+      connection = &find_or_make(targets[i], true);
+    if (connection->doomed) raise_lost(*connection);
+    drop_if_unfit(*connection);
+    connection->last_used = GetCurrentTimestamp();
+    wanted[i] = connection;
+  }
+  open(wanted, unreachable);
+  watch_idle_connections();
+}
+
+void close_idle(bool all) {
+  const TimestampTz now = GetCurrentTimestamp();
+  for (Connection* connection = connections; connection != nullptr; connection = connection->next)
+    if (connection->link != nullptr && connection->depth == 0 && !connection->in_flight &&
+        (all || TimestampDifferenceExceeds(connection->last_used, now, idle_timeout)))
+      close_connection(*connection);
+}
+
+void define_connection_settings() {
+  DefineCustomIntVariable(
+      "order_proc.connect_timeout", "How long to wait for a connection to a shard.", nullptr,
+      &connect_timeout, 5000, 1, 600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("order_proc.idle_timeout",
+                          "Connections to shards that are not used for so long are closed.",
+                          "0 keeps them as long as the session.", &idle_timeout, 600000, 0, INT_MAX,
+                          PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable(
+      "order_proc.max_connections_per_shard", "How many connections there may be to a shard.",
+      "Over all sessions when the library is in shared_preload_libraries, else in a session.",
+      &max_connections_per_shard, 100, 1, 100000, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomEnumVariable(
+      "order_proc.read_preference", "Which servers of a shard serve reads.",
+      "prefer_standby: a standby among the hosts of the server, if one answers.", &read_preference,
+      read_primary, read_preferences.data(), PGC_USERSET, 0, nullptr, nullptr, nullptr);
+}
+
+}  // namespace order_proc::remote

@@ -1,0 +1,127 @@
+// Connections to shards: one per server and role in a session, opened when first used, kept, and
+// replaced outside transactions when they break. Everything is non-blocking: one loop (wait.cpp)
+// waits for any number of them, serving interrupts.
+//
+// Memory: Connection structs in TopMemoryContext for the life of the session; what libpq holds
+// (PGconn, the last PGresult) hangs on them and is freed by the next use, the end of the
+// transaction (transaction.cpp) or the end of the session. So an ERROR anywhere loses nothing.
+#pragma once
+
+#include "core/gid.hpp"
+#include "pg/postgres.hpp"
+
+extern "C" {
+#include "libpq-fe.h"
+}
+
+namespace order_proc::remote {
+
+/// A shard as the catalogue names it.
+struct Target {
+  int shard_id;
+  Oid server;
+  int64 coordinator_id;  ///< which the shard must belong to; 0: to none (add_shard)
+};
+
+/// A statement of ours that shards run; prepared once per connection. Declare it static.
+struct Statement {
+  const char* text;
+  uint32 id = 0;  ///< numbered at the first use in a session
+};
+
+/// What a step of a pipeline is for, in the order they were sent.
+enum class Step : uint8 { control, parse, call };
+
+struct Connection {
+  Connection* next;
+  Oid server;
+  Oid user;
+  int shard_id;
+  int64 coordinator_id;
+  bool standby;      ///< for reads, perhaps of a standby
+  PGconn* link;      ///< null: not open
+  PGresult* result;  ///< the last one handed out
+  PGresult* error;   ///< the first error of the pipeline
+  int socket;        ///< of the link
+  bool pooled;       ///< something between gives each transaction another session
+  bool stale;        ///< server or mapping were altered: not for another transaction
+  bool lost;         ///< found broken
+  int backend_pid;   ///< on the shard, 0 before it answered
+  TimestampTz last_used;
+
+  // See limits.cpp.
+  volatile bool placed;   ///< counted
+  void* volatile places;  ///< the count, when it is shared by all sessions
+  volatile bool hung_up;  ///< by the timer
+
+  // The transaction on the shard, see transaction.cpp.
+  int depth;           ///< 0: none open; n: savepoints up to nest level n
+  int begin_level;     ///< nest level at which it began
+  int release_level;   ///< savepoints from this level on are still to be released; 0: none
+  int wrote_level;     ///< nest level of the first write; 0: none
+  bool doomed;         ///< what it did is lost: the local transaction cannot commit
+  bool alone;          ///< the pipeline in flight is a transaction of its own
+  bool left_open;      ///< such a one failed before its end
+  bool prepared_here;  ///< it is (being) prepared for a commit in two phases
+  core::GidText gid;   ///< as what
+
+  // The pipeline in flight.
+  std::array<Step, 24> steps;
+  uint8 step_count;
+  uint8 step_at;
+  bool in_flight;  ///< its end has not been read
+  bool streaming;  ///< the call's rows come one by one
+  bool row_mode_set;
+  uint32 parsing;  ///< the statement whose Parse is in flight
+
+  // What the session on the shard has.
+  bool* prepared;  ///< by Statement::id
+  uint32 prepared_count;
+  struct Settings {
+    const void* timezone;
+    int date_style;
+    int date_order;
+    int interval_style;
+    int lock_timeout;
+    int statement_timeout;
+    bool known;
+  } settings;
+};
+
+/// order_proc.connect_timeout, order_proc.idle_timeout, order_proc.max_connections_per_shard
+extern int connect_timeout;
+extern int idle_timeout;
+extern int max_connections_per_shard;
+
+/// Which server of several hosts reads may use.
+enum ReadPreference { read_primary, read_prefer_standby };
+extern int read_preference;
+
+/// Connects to all targets at once, as the current user; those that are open already cost nothing.
+/// `connections` gets one for each target. `may_be_standby`: order_proc.read_preference counts.
+/// Raises 42501 without USAGE on a server, 08001 when one cannot be reached; with `unreachable`,
+/// such a target's connection is null and the reason stands there.
+void connect(std::span<const Target> targets, std::span<Connection*> connections,
+             bool may_be_standby = false, const char** unreachable = nullptr);
+
+/// Closes and forgets what libpq holds; the struct stays for the next use.
+void close_connection(Connection& connection);
+
+/// All connections of the session, the newest first.
+Connection* first_connection();
+
+/// Closes idle connections that were not used for order_proc.idle_timeout; all idle ones with
+/// `all`.
+void close_idle(bool all);
+
+/// The name of a foreign server, for messages.
+const char* server_name(Oid server);
+
+/// 08006 for a connection that broke.
+[[noreturn]] void raise_lost(Connection& connection);
+
+/// Settings and callbacks; once, from _PG_init.
+void define_connection_settings();
+void watch_servers();
+
+}  // namespace order_proc::remote

@@ -1,0 +1,411 @@
+// The callbacks follow PostgreSQL's rules: before the commit anything may raise, afterwards and in
+// an abort nothing may. A connection whose state cannot be told in time is closed, which rolls back
+// what it had open.
+#include "remote/transaction.hpp"
+
+#include "pg/error.hpp"
+#include "remote/cancel.hpp"
+#include "remote/limits.hpp"
+#include "remote/pipeline.hpp"
+
+extern "C" {
+#include "pgtime.h"
+}
+
+namespace order_proc::remote {
+
+int commit_timeout = 2000;
+
+namespace {
+
+/// How long an abort waits for the shards.
+constexpr int abort_timeout = 1000;
+
+CommitProtocol protocol{};
+
+struct Begin {
+  Statement read_write;
+  Statement read_only;
+};
+std::array<Begin, 3> begins{{
+    {{"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"},
+     {"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"}},
+    {{"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE"},
+     {"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}},
+    {{"BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"},
+     {"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"}},
+}};
+Statement commit_statement{"COMMIT"};
+
+Statement& begin_statement() {
+  Begin& begin = begins[XactIsoLevel == XACT_SERIALIZABLE      ? 2
+                        : XactIsoLevel == XACT_REPEATABLE_READ ? 1
+                                                               : 0];
+  return XactReadOnly ? begin.read_only : begin.read_write;
+}
+
+/// The session on the shard writes and reads values as this one, and stops when we are gone.
+Statement set_session{
+    "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', $7::pg_catalog.bool), "
+    "pg_catalog.set_config('extra_float_digits', '3', $7::pg_catalog.bool), "
+    "pg_catalog.set_config('client_connection_check_interval', '100', $7::pg_catalog.bool), "
+    "pg_catalog.set_config('TimeZone', $1::pg_catalog.text, $7::pg_catalog.bool), "
+    "pg_catalog.set_config('DateStyle', $2::pg_catalog.text, $7::pg_catalog.bool), "
+    "pg_catalog.set_config('IntervalStyle', $3::pg_catalog.text, $7::pg_catalog.bool), "
+    "pg_catalog.set_config('lock_timeout', $4::pg_catalog.text, $7::pg_catalog.bool), "
+    "pg_catalog.set_config('statement_timeout', $5::pg_catalog.text, $7::pg_catalog.bool), "
+    "pg_catalog.set_config('idle_in_transaction_session_timeout', $6::pg_catalog.text, "
+    "$7::pg_catalog.bool)"};
+
+void queue_settings(Connection& connection) {
+  const Connection::Settings wanted{session_timezone, DateStyle,        DateOrder, IntervalStyle,
+                                    LockTimeout,      StatementTimeout, true};
+  const Connection::Settings& known = connection.settings;
+  if (known.known && known.timezone == wanted.timezone && known.date_style == wanted.date_style &&
+      known.date_order == wanted.date_order && known.interval_style == wanted.interval_style &&
+      known.lock_timeout == wanted.lock_timeout &&
+      known.statement_timeout == wanted.statement_timeout)
+    return;
+  const std::array<const char*, 7> values{
+      pg_get_timezone_name(session_timezone), GetConfigOption("DateStyle", false, false),
+      GetConfigOption("IntervalStyle", false, false), psprintf("%d", LockTimeout),
+      psprintf("%d", StatementTimeout),
+      // A transaction on a shard is idle while the application thinks: the local settings decide.
+      "0", connection.pooled ? "true" : "false"};
+  queue(connection, set_session, Step::control, {{}, values, {}, {}});
+  connection.settings = wanted;
+  // With a pooler they last for the transaction only.
+  connection.settings.known = !connection.pooled;
+}
+
+void queue_level(Connection& connection, const char* command, int level) {
+  std::array<char, 48> text;
+  snprintf(text.data(), text.size(), "%s s%d", command, level);
+  queue_text(connection, text.data(), Step::control, {});
+}
+
+void queue_release(Connection& connection) {
+  if (connection.release_level == 0) return;
+  queue_level(connection, "RELEASE SAVEPOINT", connection.release_level);
+  connection.release_level = 0;
+}
+
+/// Deep nests go in pieces.
+void send_piece(Connection& connection) {
+  constexpr int most_queued = 12;
+  if (connection.step_count < most_queued) return;
+  send(connection);
+  (void)next_result(connection);
+  raise_error(connection);
+}
+
+void queue_savepoints(Connection& connection, int level) {
+  while (connection.depth < level) {
+    send_piece(connection);
+    queue_level(connection, "SAVEPOINT", connection.depth + 1);
+    ++connection.depth;
+  }
+}
+
+template <typename F>
+void for_each_open(F&& use) {
+  for (Connection* connection = first_connection(); connection != nullptr;
+       connection = connection->next)
+    if (connection->link != nullptr) use(*connection);
+}
+
+/// Those with a transaction open that satisfy `which`, in the caller's array.
+template <typename F>
+std::span<Connection* const> gather(std::span<Connection*> room, F&& which) {
+  std::size_t count = 0;
+  for_each_open([&](Connection& connection) {
+    if (count < room.size() && which(connection)) room[count++] = &connection;
+  });
+  return room.subspan(0, count);
+}
+
+std::size_t count_open() {
+  std::size_t count = 0;
+  for_each_open([&](const Connection&) { ++count; });
+  return count;
+}
+
+/// Room for all connections: made while allocating is allowed, used in callbacks.
+struct Room {
+  Connection** list;
+  std::size_t size;
+};
+Room room{};
+
+std::span<Connection*> callback_room() {
+  return {room.list, room.size};
+}
+
+void make_room() {
+  const std::size_t needed = count_open() + 8;
+  if (room.size >= needed) return;
+  auto** const list = static_cast<Connection**>(
+      MemoryContextAlloc(TopMemoryContext, sizeof(Connection*) * needed * 2));
+  if (room.list != nullptr) pfree(room.list);
+  room = {list, needed * 2};
+}
+
+/// Sends the end of a read-only transaction; its answer is read at the next use.
+void end_reads() {
+  for_each_open([](Connection& connection) {
+    if (connection.depth == 0 || connection.wrote_level > 0) return;
+    queue(connection, commit_statement, Step::control, {});
+    send(connection);
+    transaction_over(connection);
+  });
+}
+
+void require_sound(const Connection& connection) {
+  if (connection.doomed || connection.lost)
+    ereport(ERROR, errcode(ERRCODE_CONNECTION_FAILURE),
+            errmsg("the connection to shard %d (server \"%s\") was lost in the transaction",
+                   connection.shard_id, server_name(connection.server)),
+            errdetail("What the transaction wrote there is rolled back."),
+            errhint("Run the transaction again."));
+}
+
+[[noreturn]] void commit_unknown(const Connection& connection, const char* detail) {
+  ereport(ERROR, errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
+          errmsg("shard %d (server \"%s\") did not confirm the commit", connection.shard_id,
+                 server_name(connection.server)),
+          errdetail_internal("%s", detail),
+          errhint("SELECT order_proc.outcome(customer_id, idempotency_key) tells whether the order "
+                  "was made; a retry with the same key is safe."));
+}
+
+/// The one shard that was written: its commit decides.
+void commit_one(Connection& connection) {
+  queue(connection, commit_statement, Step::call, {});
+  send(connection);
+  Connection* const one[] = {&connection};
+  HOLD_INTERRUPTS();
+  const PGresult* const result =
+      next_result(connection, Interrupts::hold, after_milliseconds(commit_timeout));
+  const bool rolled_back =
+      result != nullptr &&
+      std::string_view(PQcmdStatus(const_cast<PGresult*>(result))) == "ROLLBACK";
+  const bool answered = result != nullptr || error_code(connection) != 0;
+  const bool ended = finish_all(one, Interrupts::hold, after_milliseconds(commit_timeout));
+  RESUME_INTERRUPTS();
+  if (!answered || !ended) {
+    const bool lost = connection.lost;
+    close_connection(connection);
+    commit_unknown(connection, lost ? "The connection was lost while it committed."
+                                    : "It did not answer within order_proc.commit_timeout.");
+  }
+  transaction_over(connection);
+  if (error_code(connection) == ERRCODE_CONNECTION_FAILURE) {
+    close_connection(connection);
+    commit_unknown(connection, "The connection was lost while it committed.");
+  }
+  raise_error(connection, connection.lost);
+  if (rolled_back)
+    ereport(ERROR, errcode(ERRCODE_TRANSACTION_ROLLBACK),
+            errmsg("shard %d (server \"%s\") rolled the transaction back", connection.shard_id,
+                   server_name(connection.server)),
+            errhint("Run the transaction again."));
+}
+
+/// Before the local commit.
+void pre_commit() {
+  make_room();
+  for (const Connection* connection = first_connection(); connection != nullptr;
+       connection = connection->next)
+    if (connection->depth > 0 || connection->doomed) require_sound(*connection);
+  const auto written =
+      gather(callback_room(), [](const Connection& c) { return c.depth > 0 && c.wrote_level > 0; });
+  if (written.empty()) return end_reads();
+  const bool here = TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationIsSerializable();
+  if (written.size() == 1 && !here) {
+    commit_one(*written[0]);
+    return end_reads();
+  }
+  if (protocol.prepare == nullptr)
+    ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+            errmsg("a transaction that wrote on several shards cannot be committed"),
+            errhint("Write on one shard a transaction."));
+  protocol.prepare(written);
+  end_reads();
+}
+
+bool busy(const Connection& connection) {
+  return connection.in_flight || connection.step_count > 0;
+}
+
+/// Forgets at the end of the local transaction what a broken connection had begun.
+void forget_broken() {
+  for (Connection* connection = first_connection(); connection != nullptr;
+       connection = connection->next)
+    if (connection->link == nullptr || connection->doomed) close_connection(*connection);
+}
+
+/// Rolls back what is open; a connection that is busy or does not answer is closed, and the shard
+/// notices within its client_connection_check_interval.
+void abort_all() {
+  const auto open = gather(callback_room(), [](Connection& connection) {
+    if (connection.depth == 0 && !connection.left_open && !busy(connection)) return false;
+    if (!busy(connection) && !connection.lost && !connection.doomed) return true;
+    close_connection(connection);
+    return false;
+  });
+  for (Connection* const connection : open) {
+    send_quietly(*connection, "ROLLBACK");
+    transaction_over(*connection);
+  }
+  (void)finish_all(open, Interrupts::hold, after_milliseconds(abort_timeout));
+  for (Connection* const connection : open)
+    if (connection->in_flight || connection->error != nullptr || connection->lost)
+      close_connection(*connection);
+}
+
+/// The transaction on the shard is lost, and with it what outer levels did there.
+void doom(Connection& connection, int level) {
+  close_connection(connection);
+  connection.doomed = true;
+  connection.depth = level - 1;
+}
+
+/// Undoes on the shard what a level did.
+void roll_back_level(Connection& connection, int level) {
+  if (connection.depth < level && !connection.left_open && !busy(connection)) return;
+  const bool whole = connection.depth == 0 || connection.begin_level >= level;
+  const Deadline deadline = after_milliseconds(abort_timeout);
+  if (connection.lost || busy(connection)) {
+    if (whole) return close_connection(connection);
+    if (connection.lost || !connection.in_flight || !cancel_and_finish(connection, deadline))
+      return doom(connection, level);
+  }
+  std::array<char, 64> text{"ROLLBACK"};
+  if (!whole) snprintf(text.data(), text.size(), "ROLLBACK TO SAVEPOINT s%d", level);
+  send_quietly(connection, text.data());
+  Connection* const one[] = {&connection};
+  const bool done = finish_all(one, Interrupts::hold, deadline) && connection.error == nullptr &&
+                    !connection.lost;
+  connection.settings.known = false;
+  if (whole) {
+    transaction_over(connection);
+    if (!done) close_connection(connection);
+    return;
+  }
+  if (!done) return doom(connection, level);
+  connection.depth = level - 1;
+  // The savepoint itself is still there.
+  connection.release_level = level;
+  if (connection.wrote_level >= level) connection.wrote_level = 0;
+}
+
+void commit_level(Connection& connection, int level) {
+  if (connection.begin_level == level) connection.begin_level = level - 1;
+  if (connection.wrote_level == level) connection.wrote_level = level - 1;
+  if (connection.depth < level) return;
+  connection.depth = level - 1;
+  connection.release_level = level;
+}
+
+void end_of_transaction(XactEvent event, void*) {
+  if (first_connection() == nullptr) return;
+  switch (event) {
+    case XACT_EVENT_PRE_COMMIT:
+      return pre_commit();
+    case XACT_EVENT_PRE_PREPARE:
+      for_each_open([](const Connection& connection) {
+        if (connection.depth > 0)
+          ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                  errmsg("cannot PREPARE a transaction that used shards"),
+                  errhint("COMMIT it: it is atomic over the shards."));
+      });
+      return;
+    case XACT_EVENT_COMMIT: {
+      const auto prepared =
+          gather(callback_room(), [](const Connection& c) { return c.prepared_here; });
+      if (!prepared.empty()) protocol.committed(prepared);
+      return;
+    }
+    case XACT_EVENT_ABORT: {
+      const auto prepared =
+          gather(callback_room(), [](const Connection& c) { return c.prepared_here; });
+      if (!prepared.empty()) protocol.aborted(prepared);
+      abort_all();
+      forget_broken();
+      watch_idle_connections();
+      return;
+    }
+    default:
+      return;
+  }
+}
+
+void end_of_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
+  if (event != SUBXACT_EVENT_PRE_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB) return;
+  const int level = GetCurrentTransactionNestLevel();
+  for_each_open([&](Connection& connection) {
+    if (event == SUBXACT_EVENT_PRE_COMMIT_SUB)
+      commit_level(connection, level);
+    else
+      roll_back_level(connection, level);
+  });
+}
+
+}  // namespace
+
+void send_quietly(Connection& connection, const char* command) {
+  connection.steps[0] = Step::control;
+  connection.step_count = 1;
+  connection.step_at = 0;
+  PQclear(connection.error);
+  connection.error = nullptr;
+  connection.in_flight = true;
+  if (PQsendQueryParams(connection.link, command, 0, nullptr, nullptr, nullptr, nullptr, 0) != 1 ||
+      PQpipelineSync(connection.link) != 1)
+    connection.lost = true;
+}
+
+void begin(Connection& connection, Use use) {
+  make_room();
+  const int level = GetCurrentTransactionNestLevel();
+  if (connection.depth == 0) {
+    const bool alone = use == Use::read && !IsolationUsesXactSnapshot() && !connection.pooled;
+    if (!alone) {
+      queue(connection, begin_statement(), Step::control, {});
+      connection.depth = 1;
+      connection.begin_level = level;
+    }
+  }
+  queue_release(connection);
+  queue_settings(connection);
+  if (connection.depth > 0) queue_savepoints(connection, level);
+  if (use == Use::write && (connection.wrote_level == 0 || connection.wrote_level > level))
+    connection.wrote_level = level;
+}
+
+void transaction_over(Connection& connection) {
+  connection.depth = connection.begin_level = 0;
+  connection.release_level = connection.wrote_level = 0;
+  connection.prepared_here = connection.left_open = false;
+}
+
+bool wrote_remotely() {
+  bool wrote = false;
+  for_each_open([&](const Connection& connection) { wrote |= connection.wrote_level > 0; });
+  return wrote;
+}
+
+void set_commit_protocol(const CommitProtocol& given) {
+  protocol = given;
+}
+
+void define_transaction_settings() {
+  DefineCustomIntVariable("order_proc.commit_timeout",
+                          "How long a commit waits for a shard that does not answer.", nullptr,
+                          &commit_timeout, 2000, 1, 600000, PGC_USERSET, GUC_UNIT_MS, nullptr,
+                          nullptr, nullptr);
+  RegisterXactCallback(end_of_transaction, nullptr);
+  RegisterSubXactCallback(end_of_subtransaction, nullptr);
+}
+
+}  // namespace order_proc::remote

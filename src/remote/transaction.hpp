@@ -1,0 +1,45 @@
+// The transaction on a shard follows the local one: it begins at the first use that needs it, with
+// the same isolation level; savepoints are mirrored when they are first used; it ends with the
+// local one. Several written shards are committed by two_phase.cpp, which hooks in here.
+#pragma once
+
+#include "remote/connection.hpp"
+
+namespace order_proc::remote {
+
+enum class Use {
+  read,         ///< READ COMMITTED: in a transaction of its own, when none is open on the shard
+  transaction,  ///< a read that must be part of the transaction
+  write
+};
+
+/// Queues what must come before a statement of the present (sub)transaction: settings, BEGIN,
+/// savepoints.
+void begin(Connection& connection, Use use);
+
+/// Committing transactions that wrote on several shards, or on one and here.
+struct CommitProtocol {
+  /// Before the local commit; may raise, and then all is rolled back.
+  void (*prepare)(std::span<Connection* const> written);
+  /// After it. Must not raise, allocate or wait without a deadline.
+  void (*committed)(std::span<Connection* const> written);
+  /// The local transaction is rolled back. The same rules.
+  void (*aborted)(std::span<Connection* const> prepared);
+};
+void set_commit_protocol(const CommitProtocol& protocol);
+
+/// Sends a command without raising or allocating: what fails shows as a lost connection.
+void send_quietly(Connection& connection, const char* command);
+
+/// Whether the present transaction wrote on a shard.
+bool wrote_remotely();
+
+/// Marks the transaction on the shard as over.
+void transaction_over(Connection& connection);
+
+/// order_proc.commit_timeout: how long a commit waits for a shard that does not answer.
+extern int commit_timeout;
+
+void define_transaction_settings();
+
+}  // namespace order_proc::remote

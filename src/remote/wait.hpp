@@ -1,0 +1,30 @@
+// Waiting for sockets: poll(2), which needs no descriptor of its own, with signals held back until
+// the call sleeps, so that a cancel that comes in between is not slept over.
+#pragma once
+
+#include <poll.h>
+
+#include "pg/postgres.hpp"
+
+extern "C" {
+#include "storage/pmsignal.h"
+}
+
+namespace order_proc::remote {
+
+/// A point in time; `never` waits for ever.
+using Deadline = TimestampTz;
+inline constexpr Deadline never = 0;
+
+Deadline after_milliseconds(int milliseconds);
+bool passed(Deadline deadline);
+
+/// Whether interrupts (cancel, statement_timeout, termination) may raise out of a wait. Not in the
+/// callbacks of commit and abort.
+enum class Interrupts { serve, hold };
+
+/// Waits until one of the descriptors is ready (see their revents) or the deadline has passed:
+/// false.
+bool wait_ready(std::span<pollfd> descriptors, Deadline deadline, Interrupts interrupts);
+
+}  // namespace order_proc::remote

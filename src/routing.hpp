@@ -1,0 +1,74 @@
+// Calls on a coordinator run on the shards: the same function with the same arguments, values in
+// binary. The caller needs on the coordinator's own tables what the call needs there.
+#pragma once
+
+#include "cluster.hpp"
+#include "pg/args.hpp"
+#include "pg/spi.hpp"
+#include "remote/transaction.hpp"
+
+namespace order_proc {
+
+/// What a call does to a table.
+struct Need {
+  Table table;
+  AclMode privileges;
+};
+
+inline constexpr std::array reads_orders{Need{Table::orders, ACL_SELECT}};
+inline constexpr std::array reads_orders_and_items{Need{Table::orders, ACL_SELECT},
+                                                   Need{Table::order_items, ACL_SELECT}};
+inline constexpr std::array makes_orders{Need{Table::orders, ACL_INSERT},
+                                         Need{Table::order_items, ACL_INSERT},
+                                         Need{Table::customers, ACL_SELECT}};
+inline constexpr std::array changes_orders{Need{Table::orders, ACL_SELECT | ACL_UPDATE}};
+inline constexpr std::array deletes_orders{Need{Table::orders, ACL_SELECT | ACL_DELETE}};
+inline constexpr std::array makes_customers{Need{Table::customers, ACL_INSERT}};
+inline constexpr std::array makes_items{Need{Table::order_items, ACL_INSERT}};
+
+/// The store's cluster, when this database coordinates one and the call has to go to its shards;
+/// else null. Checks `needs`: 42501, and 0A000 where row security would apply to the caller.
+const Cluster* routed(std::span<const Need> needs);
+
+/// The shard of a customer or an order.
+const remote::Target& shard_of_customer(const Cluster& cluster, int64 customer_id);
+const remote::Target& shard_of_order(const Cluster& cluster, int64 order_id);
+
+/// A call of a function of ours on shards, made from the call that is running: its name, its types,
+/// its arguments unless others are given.
+class RemoteCall {
+ public:
+  RemoteCall(FunctionCallInfo fcinfo, remote::Use use);
+
+  /// Replaces an argument for what is sent from now on.
+  void set(int argument, pg::Value value);
+
+  /// Runs on one shard: the result.
+  Datum run_on(const remote::Target& target);
+
+  /// Starts on a shard; rows are fetched one by one.
+  void start(remote::Connection& connection);
+  /// The next row, or the scalar; nullopt at the end. In the current memory context.
+  std::optional<pg::Value> next(remote::Connection& connection);
+
+ private:
+  struct Function;
+  static Function& describe(Oid oid);
+  void send(remote::Connection& connection, bool streaming);
+
+  FunctionCallInfo fcinfo_;
+  Function& function_;
+  remote::Use use_;
+  std::array<pg::Value, 16> arguments_;
+};
+
+/// The whole of a function that runs on the shard of the given customer or order.
+Datum call_on_shard(FunctionCallInfo fcinfo, const remote::Target& target, remote::Use use);
+
+/// The function on all shards at once, for functions that return a count: the sum.
+Datum sum_over_shards(FunctionCallInfo fcinfo, const Cluster& cluster, remote::Use use);
+
+/// Connections to all shards, in the caller's memory.
+std::span<remote::Connection*> connect_all(const Cluster& cluster, bool reads);
+
+}  // namespace order_proc
