@@ -198,7 +198,7 @@ TEXT
 
 main() {
   cd /
-  need_packages g++ make xz-utils "postgresql-$pg_major" "postgresql-server-dev-$pg_major"
+  need_packages g++ make xz-utils libpq-dev "postgresql-$pg_major" "postgresql-server-dev-$pg_major"
   find_postgres
   open_work demo
   use_ccache
