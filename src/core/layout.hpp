@@ -12,8 +12,8 @@
 
 namespace order_proc::core {
 
-inline constexpr std::array<std::string_view, 7> layouts{"1.0", "1.1", "1.2", "1.3",
-                                                         "1.4", "1.5", "1.6"};
+inline constexpr std::array<std::string_view, 8> layouts{"1.0", "1.1", "1.2", "1.3",
+                                                         "1.4", "1.5", "1.6", "1.7"};
 
 /// Index into `layouts`; nullopt for a version this library does not know.
 constexpr std::optional<std::size_t> layout_index(std::string_view version) noexcept {
