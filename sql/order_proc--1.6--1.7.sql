@@ -54,17 +54,17 @@ REVOKE ALL ON FUNCTION order_proc.combine_final(internal, regprocedure, regtype[
 REVOKE ALL ON FUNCTION order_proc.combine(regprocedure, regtype[], bytea, anyelement) FROM PUBLIC;
 
 -- Nobody can make the argument of type internal in SQL: fan_out_aggregate alone calls these.
-CREATE FUNCTION order_proc.combine_step(internal, calls internal, aggregate int, state bytea, result anyelement) RETURNS internal
+CREATE FUNCTION order_proc.combine_step(internal, shard internal, aggregate int, state bytea, result anyelement) RETURNS internal
 LANGUAGE c IMMUTABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'order_proc_combine_numbered_step';
 COMMENT ON FUNCTION order_proc.combine_step(internal, internal, int, bytea, anyelement) IS 'Transition function of the aggregate combine.';
-CREATE FUNCTION order_proc.combine_final(internal, calls internal, aggregate int, state bytea, result anyelement) RETURNS anyelement
+CREATE FUNCTION order_proc.combine_final(internal, shard internal, aggregate int, state bytea, result anyelement) RETURNS anyelement
 LANGUAGE c IMMUTABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'order_proc_combine_final';
 COMMENT ON FUNCTION order_proc.combine_final(internal, internal, int, bytea, anyelement) IS 'Final function of the aggregate combine.';
-CREATE AGGREGATE order_proc.combine(calls internal, aggregate int, state bytea, result anyelement) (
+CREATE AGGREGATE order_proc.combine(shard internal, aggregate int, state bytea, result anyelement) (
   SFUNC = order_proc.combine_step, STYPE = internal, SSPACE = 192,
   FINALFUNC = order_proc.combine_final, FINALFUNC_EXTRA, FINALFUNC_MODIFY = READ_WRITE, PARALLEL = RESTRICTED);
 COMMENT ON AGGREGATE order_proc.combine(internal, int, bytea, anyelement) IS 'combine as fan_out_aggregate calls it.';
-CREATE FUNCTION order_proc.partial_rows(split internal) RETURNS SETOF record
+CREATE FUNCTION order_proc.partial_rows(shard internal) RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_partial_rows';
 COMMENT ON FUNCTION order_proc.partial_rows(internal) IS 'The rows of the shards, for the query that fan_out_aggregate runs.';
 

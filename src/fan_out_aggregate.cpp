@@ -6,6 +6,7 @@
 // of them with data of his own: a state is trusted by the aggregate that reads it.
 #include "fan_out.hpp"
 #include "pg/args.hpp"
+#include "pg/query.hpp"
 #include "pg/record.hpp"
 #include "pg/srf.hpp"
 #include "pg/user.hpp"
@@ -70,10 +71,10 @@ TupleDesc expected_columns(FunctionCallInfo fcinfo) {
   return info->expectedDesc;
 }
 
-ParamListInfo split_as_parameter(const SplitQuery* split) {
+ParamListInfo as_parameter(const ShardHalf* shard) {
   const ParamListInfo parameters = makeParamList(1);
   // Not PARAM_FLAG_CONST: a constant of type internal in a plan cannot be shown by EXPLAIN.
-  parameters->params[0] = {PointerGetDatum(split), false, 0, INTERNALOID};
+  parameters->params[0] = {PointerGetDatum(shard), false, 0, INTERNALOID};
   return parameters;
 }
 
@@ -89,19 +90,19 @@ Datum order_proc_fan_out_aggregate(PG_FUNCTION_ARGS) {
   const SplitQuery split = split_query(text, RowSource::inside);
   check_columns(split.coordinator->targetList, expected);
   const pg::ResultSet results(fcinfo);
-  pg::run_select(split.coordinator, text, split_as_parameter(&split), results.receiver());
+  pg::run_select(split.coordinator, text, as_parameter(&split.shard), results.receiver());
   return results.done();
 }
 
 /// The rows of the shards, for the query that fan_out_aggregate runs.
 PG_FUNCTION_INFO_V1(order_proc_partial_rows);
 Datum order_proc_partial_rows(PG_FUNCTION_ARGS) {
-  const auto* const split =
-      reinterpret_cast<const SplitQuery*>(DatumGetPointer(pg::Args(fcinfo).datum(0, "split")));
+  const auto* const shard =
+      reinterpret_cast<const ShardHalf*>(DatumGetPointer(pg::Args(fcinfo).datum(0, "shard")));
   LOCAL_FCINFO(call, 3);
   InitFunctionCallInfoData(*call, fcinfo->flinfo, 3, InvalidOid, fcinfo->context,
                            fcinfo->resultinfo);
-  call->args[0] = {PointerGetDatum(cstring_to_text(split->shard_text)), false};
+  call->args[0] = {PointerGetDatum(cstring_to_text(shard->text)), false};
   call->args[1] = {0, true};
   call->args[2] = {PointerGetDatum(cstring_to_text("error")), false};
   Datum result = 0;
@@ -119,7 +120,7 @@ Datum order_proc_explain_fan_out_aggregate(PG_FUNCTION_ARGS) {
   const char* const text = text_to_cstring(pg::Args(fcinfo).get_text(0, "query").value);
   (void)open_store();
   const SplitQuery split = split_query(text, RowSource::text);
-  const std::array<Datum, 2> values{PointerGetDatum(cstring_to_text(split.shard_text)),
+  const std::array<Datum, 2> values{PointerGetDatum(cstring_to_text(split.shard.text)),
                                     PointerGetDatum(cstring_to_text(text_of(split.coordinator)))};
   const std::array<bool, 2> nulls{};
   return type.form(values.data(), nulls.data());

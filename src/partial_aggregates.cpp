@@ -84,10 +84,10 @@ AggregateHalf* half_by_name(FunctionCallInfo fcinfo) {
 AggregateHalf* half_by_number(FunctionCallInfo fcinfo) {
   if (auto* const known = static_cast<AggregateHalf*>(fcinfo->flinfo->fn_extra)) return known;
   const pg::Args args(fcinfo);
-  const auto* const calls =
-      reinterpret_cast<const CombineCalls*>(DatumGetPointer(args.datum(1, "calls")));
+  const auto* const shard =
+      reinterpret_cast<const ShardHalf*>(DatumGetPointer(args.datum(1, "shard")));
   return combining_half(
-      fcinfo, calls->aggregates[static_cast<std::size_t>(args.get_int32(2, "aggregate"))]);
+      fcinfo, shard->aggregates[static_cast<std::size_t>(args.get_int32(2, "aggregate"))]);
 }
 
 /// Adds the state in argument 3 to the group's.

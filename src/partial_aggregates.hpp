@@ -6,9 +6,10 @@
 
 namespace order_proc {
 
-/// What the final aggregates of a query are, by number: the parameter of type internal that
-/// `combine` takes when a query of ours calls it. Nobody can make one in SQL.
-struct CombineCalls {
+/// What shards compute of a query: the parameter of type internal of the functions that a query of
+/// ours calls. Nobody can make one in SQL.
+struct ShardHalf {
+  const char* text;  ///< to be run on each shard
   std::span<const AggregateCall> aggregates;
 };
 

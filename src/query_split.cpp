@@ -320,7 +320,7 @@ Query* coordinator_query(Split& split, const char* shard_text) {
   return query;
 }
 
-CombineCalls calls_of(const List* aggregates) {
+std::span<const AggregateCall> calls_of(const List* aggregates) {
   auto* const calls = static_cast<AggregateCall*>(
       palloc0(sizeof(AggregateCall) * static_cast<Size>(list_length(aggregates) + 1)));
   std::size_t count = 0;
@@ -333,7 +333,7 @@ CombineCalls calls_of(const List* aggregates) {
       types[i] = list_nth_oid(aggregate->aggargtypes, static_cast<int>(i));
     calls[count++] = {aggregate->aggfnoid, {types, arguments}};
   }
-  return {{calls, count}};
+  return {calls, count};
 }
 
 void collect_all(Split* split) {
@@ -354,14 +354,15 @@ void collect_all(Split* split) {
 }  // namespace
 
 const char* text_of(const Query* query) {
-  const char* text;
   const int nest_level = NewGUCNestLevel();
   pg::set_for_nest_level("search_path", "pg_catalog, pg_temp");
   pg::set_for_nest_level("datestyle", "ISO");
   pg::set_for_nest_level("intervalstyle", "postgres");
   pg::set_for_nest_level("extra_float_digits", "3");
-  text = pg_get_querydef(static_cast<Query*>(copyObject(query)), false);
+  const char* text =
+      pg_get_querydef(static_cast<Query*>(copyObject(const_cast<Query*>(query))), false);
   AtEOXact_GUC(false, nest_level);
+  while (*text == ' ') ++text;
   return text;
 }
 
@@ -374,7 +375,7 @@ SplitQuery split_query(const char* text, RowSource source) {
   split.original = with_stable_values(query);
   collect_all(&split);
   const char* const shard_text = text_of(shard_query(split));
-  return {shard_text, coordinator_query(split, shard_text), calls_of(split.aggregates)};
+  return {{shard_text, calls_of(split.aggregates)}, coordinator_query(split, shard_text)};
 }
 
 }  // namespace order_proc

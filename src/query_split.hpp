@@ -10,15 +10,14 @@
 namespace order_proc {
 
 struct SplitQuery {
-  const char* shard_text;  ///< to be run on each shard
-  Query* coordinator;      ///< reads `columns` from a function, gives the result
-  CombineCalls calls;      ///< the aggregates, by their numbers in `coordinator`
+  ShardHalf shard;
+  Query* coordinator;  ///< reads the rows of the shards from a function
 };
 
 /// How the coordinator's part gets at the rows of the shards.
 enum class RowSource {
   text,   ///< order_proc.fan_out, so that it reads as SQL that anybody with the rights may run
-  inside  ///< functions with parameter $1, a SplitQuery; only our own code can make one
+  inside  ///< functions with parameter $1, a ShardHalf; only our own code can make one
 };
 
 /// Parses and analyses `text` with the caller's search_path and rights, and splits it. What cannot
