@@ -100,6 +100,11 @@ Resolved resolve(const AggregateCall& call, Oid transition_type) {
                    count),
             errhint("Give the arguments, or their types, as the aggregate declares them."));
   const Oid* const actual = call.argument_types.data();
+  for (const Oid type : call.argument_types)
+    if (!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
+      ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+              errmsg("type with OID %u does not exist", type),
+              errhint("SELECT oid::regtype FROM pg_catalog.pg_type;"));
   const Oid state_type =
       resolve_aggregate_transtype(call.function, transition_type, const_cast<Oid*>(actual), count);
   result = enforce_generic_type_consistency(actual, declared, count, result, false);

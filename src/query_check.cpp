@@ -337,12 +337,12 @@ void check_rows(Query* query) {
 void check_aggregate(const Aggref* aggregate) {
   const char* const name = format_procedure(aggregate->aggfnoid);
   const char* const hint = "Group a subquery by the customer's or the order's id and aggregate it.";
+  const char* const why = obstacle_to_halves(aggregate->aggfnoid);
+  if (why != nullptr) cannot_split(name, why, hint);
   if (aggregate->aggdistinct != NIL)
     cannot_split(psprintf("DISTINCT in %s", name), "Equal values may lie on several shards.", hint);
   if (aggregate->aggorder != NIL)
     cannot_split(psprintf("ORDER BY in %s", name), "Rows of several shards have no order.", hint);
-  const char* const why = obstacle_to_halves(aggregate->aggfnoid);
-  if (why != nullptr) cannot_split(name, why, hint);
   if (get_typtype(aggregate->aggtype) == TYPTYPE_PSEUDO)
     cannot_split(name, "Its result has no type of its own.", hint);
 }

@@ -346,9 +346,6 @@ void collect_all(Split* split) {
   }
   (void)collect(reinterpret_cast<Node*>(query->targetList), split);
   (void)collect(query->havingQual, split);
-  if (split->aggregates == NIL && split->groups == NIL)
-    cannot_split("a query without aggregates", "There is nothing to combine.",
-                 "Use order_proc.fan_out.");
 }
 
 }  // namespace
@@ -370,6 +367,9 @@ SplitQuery split_query(const char* text, RowSource source) {
   RawStmt* const statement = parse_one_select(text);
   Query* const query = pg::analyze(statement, text);
   check_rows(query);
+  if (!query->hasAggs && query->groupClause == NIL)
+    cannot_split("a query without aggregates", "There is nothing to combine.",
+                 "Use order_proc.fan_out.");
   Split split{};
   split.source = source;
   split.original = with_stable_values(query);
