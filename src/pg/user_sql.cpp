@@ -1,4 +1,4 @@
-#include "pg/query.hpp"
+#include "pg/user_sql.hpp"
 
 #include "pg/error.hpp"
 #include "pg/user.hpp"
