@@ -22,7 +22,7 @@ sub make_node {
 max_prepared_transactions = $prepared
 fsync = off
 autovacuum = off
-log_line_prefix = '%m [%p] %e '
+log_line_prefix = '%n [%p] %e '
 log_statement = all
 client_min_messages = warning
 CONF
@@ -35,7 +35,7 @@ CONF
 my $coordinator = make_node('coordinator', 0);
 my @shards = map { make_node("shard$_", 20) } 0 .. 3;
 my $store = "CREATE EXTENSION order_proc; SELECT order_proc.create_store(placement => 'modulo');";
-$_->safe_psql('postgres', "CREATE ROLE clerk LOGIN PASSWORD '$canary'; CREATE ROLE guest LOGIN;") for $coordinator, @shards;
+$_->safe_psql('postgres', "SET log_statement = none; CREATE ROLE clerk LOGIN PASSWORD '$canary'; CREATE ROLE guest LOGIN;") for $coordinator, @shards;
 $shards[0]->safe_psql('postgres', "CREATE DATABASE $_") for qw(plain old hashed);
 $_->safe_psql('postgres', $store) for $coordinator, @shards;
 $coordinator->safe_psql('template1', "CREATE DATABASE $_ TEMPLATE postgres") for qw(single unprepared strange);
@@ -220,7 +220,6 @@ $$
 SQL
 orders_are(12, 'EXCEPTION blocks undo their part on the shards');
 refused('BEGIN; ' . create(1) . " PREPARE TRANSACTION 'x';", '0A000', 'PREPARE TRANSACTION of what used shards');
-$coordinator->append_conf('postgresql.conf', 'max_prepared_transactions = 2');
 orders_are(0, 'leaves nothing');
 
 # A constraint that is looked at when the transaction commits.
@@ -234,7 +233,6 @@ refused('BEGIN; ' . create(1) . $never . create(3) . ' COMMIT;', '23514', 'and o
 orders_are(0, 'all is rolled back');
 
 # One snapshot a shard.
-my $reader = $coordinator->background_psql('postgres') if $coordinator->can('background_psql') && 0;
 gives(<<"SQL", "t\nt\nt", 'REPEATABLE READ sees one snapshot of a shard');
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT ($count) AS seen \\gset
@@ -247,18 +245,11 @@ $orders_now++;
 
 # Prepared by hand under identifiers of this coordinator.
 my $cluster = $coordinator->safe_psql('postgres', "SELECT lpad(to_hex(coordinator_id), 16, '0') FROM order_store.cluster");
-my $past = sprintf '%016x', 3;
 for my $fate ([ 'aaaaaaaaaaaaaaaa', 0, 'rolled back' ], [ 'bbbbbbbbbbbbbbbb', 1, 'committed' ]) {
 	my ($nonce, $decided, $action) = @$fate;
-	my ($sample) = slurp_file($shards[1]->logfile) =~ /PREPARE TRANSACTION '(opc1_[^']+)'/;
-	my @parts = split /_/, $sample;
-	$parts[2] =~ s/.*/sprintf '%0*x', length $parts[2], 3/e;
-	$parts[3] = substr $nonce, 0, length $parts[3];
-	my $base = join '_', @parts[ 0 .. 3 ];
-	$parts[4] =~ s/\d(?!.*\d)/$_/ for 1;
+	my $base = "opc1_${cluster}_0000000000000003_$nonce";
 	for my $shard (1, 2) {
-		(my $last = $parts[4]) =~ s/[0-9a-f]$/$shard/;
-		$shards[$shard]->safe_psql('postgres', "BEGIN; INSERT INTO order_store.customers (id, first_name) VALUES (@{[ 1000 + 4 * $decided + $shard ]}, 'by hand'); PREPARE TRANSACTION '@{[ join '_', $base, $last ]}'");
+		$shards[$shard]->safe_psql('postgres', "BEGIN; INSERT INTO order_store.customers (id, first_name) VALUES (@{[ 1000 + 4 * $decided + $shard ]}, 'by hand'); PREPARE TRANSACTION '${base}_000$shard'");
 	}
 	$coordinator->safe_psql('postgres', "INSERT INTO order_store.commit_log (gid, shard_ids) VALUES ('$base', '{1,2}')") if $decided;
 	gives('SELECT count(*), sum(in_doubt) FROM order_proc.shard_status', '4|2', 'two transactions are in doubt');
@@ -266,17 +257,151 @@ for my $fate ([ 'aaaaaaaaaaaaaaaa', 0, 'rolled back' ], [ 'bbbbbbbbbbbbbbbb', 1,
 }
 gives("SELECT count(*) FROM order_store.customers WHERE first_name = 'by hand'", 1, 'as the coordinator decided', node => $shards[$_]) for 1, 2;
 
-#NEXT
+# --- cancel, timeouts, broken connections ------------------------------------------------------------------------------------
+
+my $sleep = "SELECT * FROM order_proc.fan_out('SELECT pg_sleep(60)::text') AS t(x text)";
+my $soon = 0.25;
+
+# When the last of the shards ended what it did, as its log says.
+sub shards_ended {
+	my $last = 0;
+	for my $shard (@shards) {
+		$shard->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND pid <> pg_backend_pid())") or return 1e10;
+		my @ends = slurp_file($shard->logfile) =~ /^([\d.]+) \[\d+\] \S+ (?:ERROR:  canceling|FATAL:  connection to client lost|LOG:  could not receive)/mg;
+		$last = $ends[-1] if @ends && $ends[-1] > $last;
+	}
+	return $last;
+}
+for my $how ('cancel', 'statement_timeout') {
+	my ($took, $it) = (1e10);
+	# On a busy machine it has two more chances.
+	for my $try (1 .. 3) {
+		my ($errors, $input, $at) = ('', '');
+		local $ENV{PGAPPNAME} = 'sleeper';
+		my $run = IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $coordinator->connstr('postgres'), ($how eq 'cancel' ? () : ('-c', 'SET statement_timeout = 1000')), '-c', $sleep ], '<', \$input, '>', '/dev/null', '2>', \$errors);
+		$_->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND application_name = 'order_proc')") for $shards[3];
+		if ($how eq 'cancel') {
+			$at = $coordinator->safe_psql('postgres', "SELECT extract(epoch FROM clock_timestamp()), pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'sleeper' AND pid <> pg_backend_pid()") =~ s/\|.*//r;
+		} else {
+			$at = 1 + $coordinator->safe_psql('postgres', "SELECT extract(epoch FROM query_start) FROM pg_stat_activity WHERE application_name = 'sleeper' AND pid <> pg_backend_pid()");
+		}
+		IPC::Run::finish($run);
+		($it) = $errors =~ /ERROR:\s+(\S+)/;
+		$took = shards_ended() - $at;
+		last if $took <= $soon;
+	}
+	is($it, '57014', "$how of a fan-out");
+	cmp_ok($took, '<=', $soon, '  ends it on the shards soon');
+}
+
+sub shell_psql { my ($node, $sql) = @_; return sprintf q{\! psql -XAtq -d '%s' -c "%s" >/dev/null}, $node->connstr('postgres'), $sql; }
+my $cut = join "\n", '', (map { shell_psql($_, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'order_proc'") } @shards), '';
+gives("$count;$cut$count;$cut" . create(1) . $cut . create(2), "$orders_now\n$orders_now\nt\nt", 'broken connections are replaced between transactions');
+orders_are(2, 'and nothing is lost');
+refused('BEGIN; ' . create(1) . $cut . create(1) . ' COMMIT;', '08006', 'but not within one');
+refused('BEGIN; ' . create(1) . create(2) . $cut . ' COMMIT;', '08006', 'nor at its COMMIT');
+gives('BEGIN; ' . create(1) . " SAVEPOINT a; $cut" . create(1) . " ROLLBACK TO a; " . create(2) . " COMMIT;\n$count", "t\nt\n$orders_now", 'nor after ROLLBACK TO a savepoint', stop => 0);
+orders_are(0, 'all of it is rolled back');
+
+$shards[3]->stop('immediate');
+refused(create(3), '08001', 'a shard that is down');
+refused("$count", '08001', 'fan_out then');
+gives(create(2), 't', 'the others work');
+{
+	my $it = run("SELECT x FROM order_proc.fan_out('SELECT order_proc.shard_id()', NULL, 'warn') AS t(x int) ORDER BY x");
+	is($it->{output}, "0\n1\n2", 'on_failure warn gives the rows of the others');
+	like($it->{errors}, qr/WARNING:\s+08001:.*shard 3/, 'and warns');
+}
+gives('SELECT id, reachable FROM order_proc.shard_status ORDER BY id', "0|t\n1|t\n2|t\n3|f", 'shard_status tells it');
+refused('BEGIN; ' . create(1) . create(3) . ' COMMIT;', '08001', 'a transaction that wants it');
+$shards[3]->start;
+orders_are(1, 'is rolled back');
+
+my $postmaster = (split /\n/, slurp_file($shards[2]->data_dir . '/postmaster.pid'))[0];
+kill 'STOP', $postmaster;
+my $began = time;
+refused('SET order_proc.connect_timeout = 500; ' . create(2), '08001', 'a shard that hangs');
+cmp_ok(time - $began, '<', 3, 'holds nobody longer than connect_timeout');
+kill 'CONT', $postmaster;
+
+gives("SET order_proc.idle_timeout = '200ms'; $count;\n\\! sleep 1\n\\! psql -XAtq -d '@{[ $shards[0]->connstr('postgres') ]}' -c \"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'order_proc'\"\n$count", "$orders_now\n0\n$orders_now", 'idle connections are closed while the session waits');
+
+$coordinator->append_conf('postgresql.conf', "shared_preload_libraries = 'order_proc'\norder_proc.max_connections_per_shard = 2");
+$coordinator->restart;
+{
+	my $input = '';
+	my @runs = map { IPC::Run::start([ 'psql', '-XAtq', '-d', $coordinator->connstr('postgres'), '-c', $count, '-c', 'SELECT pg_sleep(60)' ], '<', \$input, '>', '/dev/null', '2>', '/dev/null') } 1, 2;
+	$shards[0]->poll_query_until('postgres', "SELECT count(*) = 2 FROM pg_stat_activity WHERE application_name = 'order_proc'");
+	$coordinator->poll_query_until('postgres', "SELECT count(*) = 2 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'");
+	refused("SET order_proc.connect_timeout = 300; $count", '53300', 'max_connections_per_shard over all sessions');
+	$coordinator->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'");
+	IPC::Run::finish($_) for @runs;
+	gives($count, $orders_now, 'there is room again when they have ended');
+}
+
+# --- rights and passwords ------------------------------------------------------------------------------------------------------
+
+$_->safe_psql('postgres', "SELECT order_proc.grant_store('clerk', 'write'), order_proc.grant_store('guest', 'write')") for $coordinator, @shards;
+$coordinator->safe_psql('postgres', 'REVOKE USAGE ON FOREIGN SERVER s0 FROM guest');
+my $clerk = 'SET SESSION AUTHORIZATION clerk; ';
+sub mapping { my ($options) = @_; $coordinator->safe_psql('postgres', 'SET log_statement = none; ' . join ' ', map { "DROP USER MAPPING IF EXISTS FOR clerk SERVER s$_; CREATE USER MAPPING FOR clerk SERVER s$_ OPTIONS ($options);" } 0 .. 3); }
+mapping("user 'clerk', password '$canary'");
+refused($clerk . create(1), '42501', 'no USAGE on the server');
+$coordinator->safe_psql('postgres', "GRANT USAGE ON FOREIGN SERVER s$_ TO clerk") for 0 .. 3;
+mapping("user 'guest'");
+refused($clerk . create(1), '2F003', 'a mapping without a password');
+mapping("user 'guest', password '$canary'");
+refused($clerk . create(1), '2F003', 'a password that the shard did not ask for');
+mapping("user 'clerk', password '$canary wrong'");
+my $messages = refused($clerk . create(1), '08001', 'a wrong password');
+unlike($messages, qr/authentication/, 'only the owner of the server reads why');
+mapping("user 'clerk', password '$canary'");
+gives($clerk . create(1) . 'BEGIN; ' . create(2) . create(3) . 'COMMIT; SELECT count(*) = ' . ($orders_now + 3) . ' FROM order_proc.list_orders()', "t\nt\nt\nt", 'the calls of a role with write rights');
+orders_are(3, 'are there');
+refused("$clerk $_", '42501', "not for everybody: $_") for "SELECT * FROM order_proc.fan_out('SELECT 1') AS t(x int)", "SELECT order_proc.fan_out_exec('DELETE FROM order_store.orders')", "SELECT order_proc.add_shard('s0')", 'SELECT order_proc.recover()', "SELECT order_proc.set_membership(1, 1, '')", 'TABLE order_store.commit_log', 'DELETE FROM order_store.slot_map';
+$coordinator->safe_psql('postgres', 'REVOKE SELECT ON order_store.orders FROM clerk');
+refused("$clerk SELECT order_proc.list_orders()", '42501', "the coordinator's privileges count: list_orders");
+refused("$clerk SELECT order_proc.get_order(4097)", '42501', 'get_order');
+$coordinator->safe_psql('postgres', 'GRANT SELECT ON order_store.orders TO clerk; ALTER TABLE order_store.orders ENABLE ROW LEVEL SECURITY');
+refused("$clerk SELECT order_proc.list_orders()", '0A000', "row security of the coordinator's table");
+refused("$clerk " . create(1), '0A000', 'also when writing');
+$coordinator->safe_psql('postgres', 'ALTER TABLE order_store.orders DISABLE ROW LEVEL SECURITY');
+$_->safe_psql('postgres', 'CREATE POLICY five ON order_store.orders USING (customer_id = 5); ALTER TABLE order_store.orders ENABLE ROW LEVEL SECURITY') for @shards;
+gives("$clerk SELECT DISTINCT customer_id FROM order_proc.list_orders()", '5', "row security of the shards' tables is honoured");
+$_->safe_psql('postgres', 'ALTER TABLE order_store.orders DISABLE ROW LEVEL SECURITY') for @shards;
+$_->safe_psql('postgres', 'REVOKE INSERT ON order_store.orders FROM clerk') for @shards;
+refused($clerk . create(1), '42501', 'and so are their privileges');
+
+# --- another encoding of the client -------------------------------------------------------------------------------------------------
+
+{
+	local $ENV{PGCLIENTENCODING} = 'LATIN1';
+	my $word = "gr\xf6\xdfer";
+	gives("SELECT order_proc.create_order_with_items(1, NULL, NULL, '{1}', '{1}', '{1}', '$word') AS o \\gset\nSELECT notes FROM order_proc.get_order(:o); SELECT notes FROM order_proc.list_orders_paginated(1); SELECT (order_proc.get_order_with_items(:o)).notes;"
+		. "SELECT x FROM order_proc.fan_out('SELECT notes FROM order_store.orders WHERE notes = \$1', ARRAY['$word']) AS t(x text)", join("\n", ($word) x 4), 'texts go there and back in LATIN1');
+	like(refused("SELECT order_proc.create_order_with_items(1, '$word', NULL, '{1}', '{1}', '{1}')", '22023', 'and so does an error'), qr/$word/, 'with its message');
+}
+$orders_now++;
+gives("SELECT encode(convert_to(notes, 'UTF8'), 'hex') FROM order_store.orders WHERE notes LIKE 'gr%er' AND notes NOT LIKE '% %'", unpack('H*', 'größer'), 'the shard has it in its own', node => $shards[1]);
+orders_are(0, 'as one order');
 
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 run('SELECT * FROM order_proc.recover()');
 gives('SELECT count(*) FROM order_store.commit_log', '0', 'no decision is left');
 gives('SELECT count(*) FROM pg_prepared_xacts', '0', "no prepared transaction is left on shard $shards[$_]{_name}", node => $shards[$_]) for 0 .. 3;
+{
+	my ($dump) = run_command([ 'pg_dump', '-d', $coordinator->connstr('postgres') ]);
+	like($dump, qr/CREATE USER MAPPING/, 'a dump has what PostgreSQL itself puts there');
+	$dump =~ s/CREATE USER MAPPING.*?\);\n//sg;
+	unlike($dump, qr/$canary/, 'else no password is in a dump');
+	unlike(run('SELECT * FROM pg_stat_activity; TABLE order_store.shards; SELECT * FROM order_proc.shard_status')->{output} . $messages, qr/$canary/, 'nor in views and messages');
+}
 $_->stop for $coordinator, @shards;
 for my $node ($coordinator, @shards) {
 	my $log = slurp_file($node->logfile);
 	is(join("\n", grep { / XX\d{3} (?:ERROR|FATAL|PANIC)|PANIC:|terminated by signal/ } split /\n/, $log), '', 'no crash and no internal error in the log of ' . $node->name);
+	unlike($log, qr/$canary/, 'no password in it');
 }
 
 done_testing();
