@@ -499,7 +499,7 @@ SELECT is((SELECT string_agg(name, ', ') FROM cases WHERE name NOT IN (SELECT na
 INSERT INTO cases (name, args, expected) SELECT name, '', 'ok' FROM members WHERE name ~ '^layout_\d+_\d+_(up|down)$';
 
 CREATE FUNCTION statement_of(name text, args text) RETURNS text LANGUAGE sql AS $$
-SELECT format('%s order_proc.%I(%s)', (SELECT CASE prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END FROM members AS m WHERE m.name = $1), name, args) $$;
+SELECT format('%s order_proc.%I(%s)', (SELECT CASE prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END FROM members AS m WHERE m.name = $1 LIMIT 1), name, args) $$;
 CREATE TABLE answers (id int, path text, state text, message text, hint text);
 SELECT format('SET order_proc.fast_path = %s', path), format('INSERT INTO answers SELECT %s, %L, o.* FROM outcome(statement_of(%L, %L), %L) AS o', id, path, name, args, before)
 FROM cases, unnest(ARRAY['on', 'off']) AS path ORDER BY id, path \gexec
@@ -544,7 +544,17 @@ INSERT INTO sane VALUES
 ('list_orders_paginated', ARRAY['50', '0']),
 ('list_orders_after', ARRAY['50', '''now''', '5958', '1', '''pending''']),
 ('purge_idempotency_keys', ARRAY['''1 day''']),
-('backfill_customer_names', ARRAY['1000', '''0''']);
+('backfill_customer_names', ARRAY['1000', '''0''']),
+('add_shard', ARRAY['''s''']),
+('join_cluster', ARRAY['1', '0']),
+('set_membership', ARRAY['1', '0', 'decode(repeat(''ff'', 512), ''hex'')']),
+('slot_for_customer', ARRAY['1']),
+('slot_for_order', ARRAY['5958']),
+('shard_for_customer', ARRAY['1']),
+('shard_for_customer', ARRAY['1', '4', '''jump''']),
+('shard_for_order', ARRAY['5958']),
+('fan_out', ARRAY['''SELECT 1''', '''{}''', '''error''']),
+('fan_out_exec', ARRAY['''SELECT 1''']);
 CREATE TABLE weird (type regtype, value text);
 INSERT INTO weird SELECT t.type::regtype, v FROM (VALUES
   ('int', ARRAY['NULL', '0', '-1', '-2147483648', '2147483647']),
@@ -556,16 +566,19 @@ INSERT INTO weird SELECT t.type::regtype, v FROM (VALUES
   ('numeric[]', ARRAY['NULL', '''{}''', '''{NULL}''', '''{{1,2},{3,4}}''', '''[5:6]={1,2}''', '''{NaN,1}''', '''{Infinity,-Infinity}''', 'ARRAY[1e1000,1]', 'ARRAY[0.001,1e-16383]']),
   ('interval', ARRAY['NULL', '''0''', '''-1 s''', '''178000000 years''', '''-178000000 years''', 'make_interval(days => 2147483647)', 'make_interval(secs => 1e12)']),
   ('timestamptz', ARRAY['NULL', '''infinity''', '''-infinity''', '''4714-11-24 00:00:00+00 BC''', '''294276-12-31 23:59:59.999999+00''']),
+  ('bytea', ARRAY['NULL', '''''', '''\\x00''', 'decode(repeat(''00'', 512), ''hex'')', 'decode(repeat(''ff'', 1000000), ''hex'')']),
+  ('name', ARRAY['NULL', '''''', '''no such server''', 'repeat(''x'', 1000)', '''"; DROP SCHEMA order_store CASCADE; --''']),
+  ('text[]', ARRAY['NULL', '''{}''', '''{NULL}''', '''{{a,b},{c,d}}''', '''[5:6]={a,b}''', 'array_fill(NULL::text, ARRAY[1000])', 'array_fill(repeat(''x'', 1000), ARRAY[70000])']),
   ('regrole', ARRAY['NULL', '0::oid::regrole', '4294967295::oid::regrole'])) AS t (type, list), unnest(list) AS v;
-SELECT is((SELECT string_agg(oid::regprocedure::text, ', ') FROM members AS m WHERE pronargs > 0 AND pronargs IS DISTINCT FROM (SELECT cardinality(args) FROM sane AS s WHERE s.name = m.name)),
+SELECT is((SELECT string_agg(oid::regprocedure::text, ', ') FROM members AS m WHERE pronargs > 0 AND NOT EXISTS (SELECT FROM sane AS s WHERE s.name = m.name AND cardinality(args) = pronargs)),
           NULL, 'every function with arguments has sane ones');
 SELECT is((SELECT string_agg(DISTINCT t::regtype::text, ', ') FROM members, unnest(proargtypes) AS t WHERE t NOT IN (SELECT type FROM weird)), NULL, 'every type of argument has hostile values');
 CREATE TABLE orderly (call text, path text, state text, message text, hint text);
 SELECT format('SET order_proc.fast_path = %s', path), format('INSERT INTO orderly SELECT %1$L, %2$L, o.* FROM outcome(%1$L) AS o', statement_of(m.name, call), path)
-FROM members AS m JOIN sane AS s USING (name) CROSS JOIN generate_subscripts(args, 1) AS i JOIN weird AS w ON w.type = m.proargtypes[i - 1],
+FROM members AS m JOIN sane AS s ON s.name = m.name AND cardinality(args) = pronargs CROSS JOIN generate_subscripts(args, 1) AS i JOIN weird AS w ON w.type = m.proargtypes[i - 1],
   LATERAL (SELECT string_agg(COALESCE(a, 'NULL') || '::' || m.proargtypes[n - 1]::regtype, ', ' ORDER BY n) FROM unnest(args[:i - 1] || w.value || args[i + 1:]) WITH ORDINALITY AS u (a, n)) AS c (call),
-  unnest(CASE WHEN name ~ 'order' THEN ARRAY['on', 'off'] ELSE ARRAY['on'] END) AS path
-ORDER BY name, i, w.value, path \gexec
+  unnest(CASE WHEN m.name ~ 'order' THEN ARRAY['on', 'off'] ELSE ARRAY['on'] END) AS path
+ORDER BY m.name, i, w.value, path \gexec
 RESET order_proc.fast_path;
 SELECT is((SELECT string_agg(format('%s with fast_path %s: %s %s', left(call, 200), path, state, message), E'\n') FROM orderly
            WHERE state !~ '^(ok|OP|2[0-8]|42|P0|55)'), NULL, 'no hostile value in any argument gives more than an orderly error');

@@ -122,7 +122,7 @@ FROM (VALUES ('1', '5958', 'ok'), ('3', '%s', 'OP402')) AS c (customer, o, e),
    ('UPDATE order_store.customers SET email = ''x'' WHERE id = :customer')) AS s (sql)$q$, path, :away) FROM unnest(ARRAY['on', 'off']) AS path \gexec
 RESET order_proc.fast_path;
 SELECT is(outcome(sql), e, sql) FROM (VALUES
-  ('SELECT order_proc.create_customer(''a'', ''b'', NULL, 2005)', 'ok'), ('SELECT order_proc.create_customer(''a'', ''b'', NULL, 4)', 'OP402'), ('INSERT INTO order_store.customers (id) VALUES (4)', 'OP402'),
+  ('SELECT order_proc.create_customer(''a'', ''b'', NULL, 2008)', 'ok'), ('SELECT order_proc.create_customer(''a'', ''b'', NULL, 4)', 'OP402'), ('INSERT INTO order_store.customers (id) VALUES (4)', 'OP402'),
   ('UPDATE order_store.customers SET id = 4 WHERE id = 1', 'OP402'), ('DELETE FROM order_store.customers WHERE id = 3', 'OP402')) AS t (sql, e);
 -- Reading is not fenced, and the fence does not cost the direct path.
 SELECT is((order_proc.get_order(5958)).id, 5958::bigint, 'reading');
