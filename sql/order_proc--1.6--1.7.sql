@@ -251,7 +251,21 @@ BEGIN
   END IF;
 END
 $cluster$$sql$, 'AccessShareLock', true, NULL::pg_catalog.int8),
-(2, 'change', 'DROP TABLE order_store.commit_log, order_store.slot_map, order_store.shards, order_store.cluster',
+(2, 'change', $sql$
+DO $fence$
+DECLARE
+  fenced record;
+BEGIN
+  -- Of a cluster that was given up.
+  FOR fenced IN
+    SELECT t.tgrelid::pg_catalog.regclass AS relation FROM pg_catalog.pg_trigger AS t
+    WHERE t.tgfoid OPERATOR(pg_catalog.=) 'order_proc.check_slot'::pg_catalog.regproc AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+  LOOP
+    EXECUTE pg_catalog.format('DROP TRIGGER check_slot ON %s', fenced.relation);
+  END LOOP;
+END
+$fence$$sql$, 'AccessExclusiveLock', true, NULL),
+(3, 'change', 'DROP TABLE order_store.commit_log, order_store.slot_map, order_store.shards, order_store.cluster',
  'AccessExclusiveLock', true, NULL)
 $layout_1_7_down$;
 COMMENT ON FUNCTION order_proc.layout_1_7_down() IS 'The step from layout 1.7 back to 1.6: refuses in a cluster.';
