@@ -159,6 +159,42 @@ fill_shop() {
   say "nothing was added, all $orders orders were known: $before"
 }
 
+# Four databases of the same server as shards, a fifth that coordinates them.
+cluster() { psql -U shop -d cluster "$@"; }
+show_on_cluster() {
+  printf '\n-- %s\n' "$1"
+  cluster -P footer=off -c "$1"
+}
+create_cluster() {
+  local database shard
+  for database in cluster shard0 shard1 shard2 shard3; do
+    psql -U postgres -d postgres -c "CREATE DATABASE $database OWNER shop"
+    psql -U postgres -d "$database" -At -c 'CREATE EXTENSION order_proc' -c "SELECT order_proc.create_store('shop')" \
+      -c 'GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA order_proc TO shop' >/dev/null
+  done
+  psql -U postgres -d cluster -c 'CREATE EXTENSION postgres_fdw'
+  for shard in shard0 shard1 shard2 shard3; do
+    # This server asks nobody for a password, so there is none to put into the mapping: superusers may allow that.
+    psql -U postgres -d cluster -c "CREATE SERVER $shard FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$server', port '$server_port', dbname '$shard')" \
+      -c "CREATE USER MAPPING FOR shop SERVER $shard OPTIONS (user 'shop', password_required 'false')" -c "GRANT USAGE ON FOREIGN SERVER $shard TO shop"
+    cluster -At -c "SELECT format('%s is shard %s', '$shard', order_proc.add_shard('$shard'))" | narrate
+  done
+}
+
+show_cluster() {
+  local orders
+  say 'the same calls over four shards'
+  create_cluster
+  orders=$(cluster -At -c "SELECT count(order_proc.create_customer('Customer', i::text)) FROM generate_series(1, 200) AS i" \
+    -c 'SELECT count(order_proc.create_order_with_items(1 + i % 200, NULL, NULL, ARRAY[i], ARRAY[1 + i % 3], ARRAY[9.95])) FROM generate_series(1, 400) AS i' |
+    tail -n 1)
+  show_on_cluster "SELECT * FROM order_proc.fan_out('SELECT order_proc.shard_id(), (SELECT count(*) FROM order_store.customers), count(*), sum(total_amount)
+  FROM order_store.orders') AS t(shard int, customers bigint, orders bigint, total numeric) ORDER BY shard"
+  show_on_cluster 'SELECT * FROM order_proc.order_counts()'
+  show_on_cluster 'SELECT id, customer_id, order_proc.shard_for_order(id) AS shard, total_amount, customer_name FROM order_proc.list_orders_paginated(5)'
+  [ "$(cluster -At -c 'SELECT sum(orders) FROM order_proc.order_counts()')" = "$orders" ] || die "the shards do not have $orders orders"
+}
+
 # An order of today, from the first call on.
 live_order() {
   local customer id again call
@@ -191,6 +227,7 @@ how_to_go_on() {
 
 The server is left running; nothing but its socket leads to it.
   connect:  $become$bindir/psql -h $server -p $server_port -U shop shop
+            the same with database cluster: four shards
   stop:     $become$bindir/pg_ctl -D $server/data stop
   remove:   rm -rf $work    (once stopped)
 TEXT
@@ -198,7 +235,7 @@ TEXT
 
 main() {
   cd /
-  need_packages g++ make xz-utils "postgresql-$pg_major" "postgresql-server-dev-$pg_major"
+  need_packages g++ make xz-utils libpq-dev "postgresql-$pg_major" "postgresql-server-dev-$pg_major"
   find_postgres
   open_work demo
   use_ccache
@@ -206,10 +243,11 @@ main() {
   stop_server "$bindir" "$server"
   build_and_install
   say "starting a server in $server"
-  start_server "$bindir" "$server"
+  start_server "$bindir" "$server" max_prepared_transactions=20
   create_shop
   fill_shop
   show_shop
+  show_cluster
   how_to_go_on
 }
 

@@ -178,7 +178,7 @@ server_log() {
 
 main() {
   cd /
-  need_packages g++ make cmake clang libclang-rt-dev clang-format clang-tidy libgtest-dev shellcheck libipc-run-perl \
+  need_packages g++ make cmake clang libclang-rt-dev clang-format clang-tidy libgtest-dev libpq-dev shellcheck libipc-run-perl \
     "postgresql-$pg_major" "postgresql-server-dev-$pg_major" "postgresql-$pg_major-pgtap"
   find_postgres
   open_work "test-$(checkout_name)"

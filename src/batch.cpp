@@ -3,6 +3,8 @@
 // can reveal (a constraint or trigger of the user's) is isolated by halving.
 //
 // Memory: the arguments, and per chunk 40 bytes a row, freed with the chunk.
+#include "batch.hpp"
+
 #include "amounts.hpp"
 #include "item_writer.hpp"
 #include "pg/args.hpp"
@@ -25,40 +27,6 @@ OnError parse_on_error(std::string_view name) {
   if (name == "skip_row") return OnError::skip_row;
   pg::unknown_option("on_error", name, "Use 'abort', 'skip_chunk' or 'skip_row'.");
 }
-
-/// The rows as they came in.
-struct Batch {
-  pg::Elements<int64> order_ids;
-  pg::Elements<int64> product_ids;
-  pg::Elements<int32> quantities;
-  pg::Elements<Datum> prices;
-
-  std::size_t size() const { return order_ids.size(); }
-};
-
-/// Why a row cannot be inserted.
-struct Fault {
-  uint32 row;  ///< from 0
-  int sqlstate;
-  const char* message;
-  const char* constraint = nullptr;  ///< the one of order_items that would refuse it
-};
-
-/// Faults of a chunk, by row.
-struct Faults {
-  Fault* list;
-  std::size_t count;
-
-  void add(const Fault& fault) { list[count++] = fault; }
-};
-
-struct Chunk {
-  int number;  ///< from 1
-  uint32 first;
-  uint32 end;
-
-  std::size_t size() const { return end - first; }
-};
 
 template <typename T>
 T* allocate(std::size_t count) {
@@ -143,6 +111,7 @@ std::span<uint32> find_faults(const Store& store, const Batch& batch, const Chun
       rows[count++] = row;
   }
   const ParentSet parents = lock_parents(store, batch, {rows, count});
+  for (const int64 id : parents.ids) require_slot(store, core::slot_of_order(id));
   std::size_t kept = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const int64 order_id = batch.order_ids.values[rows[i]];
@@ -261,6 +230,49 @@ void run_skip_row(const Work& work, const Chunk& chunk, std::span<const uint32> 
   for (std::size_t i = 0; i < faults.count; ++i) report_fault(work, chunk, faults.list[i]);
 }
 
+/// On a coordinator: what a row shows by itself is found here, the rest on the shards.
+void run_chunk_on_shards(FunctionCallInfo fcinfo, const Cluster& cluster, const Store& store,
+                         const Batch& batch, const Chunk& chunk, const pg::ResultSet& results,
+                         OnError on_error) {
+  Datum stored;
+  Faults faults{allocate<Fault>(chunk.size()), 0};
+  auto* const rows = allocate<uint32>(chunk.size());
+  std::size_t count = 0;
+  for (uint32 row = chunk.first; row < chunk.end; ++row)
+    if (const auto fault = row_fault(store, batch, row, &stored))
+      faults.add(*fault);
+    else
+      rows[count++] = row;
+  const Work work{&store, {}, &results};
+  const std::span<const uint32> fit{rows, count};
+  if (on_error == OnError::skip_row) {
+    const int64 inserted = insert_on_shards(fcinfo, cluster, batch, fit, faults);
+    sort_by_row(faults);
+    report_chunk(work, chunk, inserted, nullptr);
+    for (std::size_t i = 0; i < faults.count; ++i) report_fault(work, chunk, faults.list[i]);
+    return;
+  }
+  int64 inserted = 0;
+  const auto all_or_nothing = [&] {
+    inserted = insert_all_on_shards(fcinfo, cluster, batch, fit, faults);
+    sort_by_row(faults);
+    if (faults.count > 0) raise(faults.list[0]);
+  };
+  if (on_error == OnError::abort) {
+    all_or_nothing();
+    return report_chunk(work, chunk, inserted, nullptr);
+  }
+  ErrorData* const error = pg::in_savepoint(all_or_nothing);
+  if (error == nullptr) return report_chunk(work, chunk, inserted, nullptr);
+  if (!pg::caused_by_data(error)) ReThrowError(error);
+  Fault failure{chunk.first, error->sqlerrcode, error->message};
+  if (faults.count > 0) {
+    failure = faults.list[0];
+    failure.message = psprintf("row %u: %s", failure.row + 1, failure.message);
+  }
+  report_chunk(work, chunk, 0, &failure);
+}
+
 void run_chunk(const Store& store, const Batch& batch, const Chunk& chunk,
                const pg::ResultSet& results, OnError on_error) {
   Datum* const stored_prices = allocate<Datum>(chunk.size());
@@ -325,6 +337,7 @@ Datum order_proc_batch_create_order_items(PG_FUNCTION_ARGS) {
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
             errmsg("chunk_size must be positive: %d", chunk_size),
             errhint("The default is 100000."));
+  const Cluster* const cluster = routed(makes_items);
   const Store store =
       open_store({{Table::orders, RowShareLock}, {Table::order_items, RowExclusiveLock}});
   require_insert(store);
@@ -344,7 +357,10 @@ Datum order_proc_batch_create_order_items(PG_FUNCTION_ARGS) {
     const uint32 first = chunk.end;
     chunk = {chunk.number + 1, first,
              first + std::min(static_cast<uint32>(chunk_size), total - first)};
-    run_chunk(store, batch, chunk, results, on_error);
+    if (cluster != nullptr)
+      run_chunk_on_shards(fcinfo, *cluster, store, batch, chunk, results, on_error);
+    else
+      run_chunk(store, batch, chunk, results, on_error);
     MemoryContextReset(memory);
   }
   MemoryContextSwitchTo(saved);

@@ -1,6 +1,7 @@
 #include "cluster.hpp"
 
 #include "pg/args.hpp"
+#include "pg/compat.hpp"
 #include "pg/error.hpp"
 #include "pg/foreign.hpp"
 #include "pg/locks.hpp"
@@ -111,9 +112,9 @@ void lock_shared(uint64 key) {
 }
 
 void lock_slot(int slot) {
-  if (held.transaction != MyProc->lxid) {
+  if (held.transaction != pg::local_transaction()) {
     held = {};
-    held.transaction = MyProc->lxid;
+    held.transaction = pg::local_transaction();
   }
   if (held.all || held.slots[static_cast<std::size_t>(slot)]) return;
   if (held.count == most_slot_locks) {

@@ -1,7 +1,9 @@
 // One query or command on all shards at once. Rows are read from whichever shard has some and go
 // straight to the result (a tuplestore: work_mem, then disk); each connection holds one row.
+#include "fan_out.hpp"
+
 #include "pg/error.hpp"
-#include "pg/query.hpp"
+#include "pg/user_sql.hpp"
 #include "pg/srf.hpp"
 #include "pg/user.hpp"
 #include "remote/pipeline.hpp"
@@ -183,6 +185,7 @@ Datum order_proc_fan_out(PG_FUNCTION_ARGS) {
   const char* const query = text_to_cstring(args.get_text(0, "query").value);
   const TextArguments arguments = text_arguments(args, 1);
   const OnFailure on_failure = parse_on_failure(args.get_text(2, "on_failure").view());
+  (void)pg::expected_columns(fcinfo, "fan_out");
   pg::require_query(query);
   const pg::ResultSet results(fcinfo);
   const Cluster* const cluster = routed({});

@@ -4,6 +4,7 @@
 #include "import.hpp"
 
 #include "amounts.hpp"
+#include "cluster.hpp"
 #include "core/line_parser.hpp"
 #include "fast_path_facts.hpp"
 #include "pg/compat.hpp"
@@ -134,6 +135,11 @@ void push_import(Oid view) {
       open_store({{Table::customers, import_create_customers ? RowExclusiveLock : RowShareLock},
                   {Table::orders, RowExclusiveLock},
                   {Table::order_items, RowExclusiveLock}});
+  if (cluster_of(store).role == Role::coordinator)
+    ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+            errmsg("a coordinator does not import yet"),
+            errhint("Split the file by order_proc.shard_for_customer(customer_id) and COPY each "
+                    "part into order_proc.order_import on its shard."));
   require_rights(store);
   require_two_decimals(store);
   // Goes with the (sub)transaction, whatever ends it.

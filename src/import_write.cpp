@@ -6,6 +6,7 @@
 // constraint or trigger of the user's), a batch runs in a savepoint and is halved until the order
 // is alone.
 #include "amounts.hpp"
+#include "cluster.hpp"
 #include "fast_path.hpp"
 #include "import_batch.hpp"
 #include "item_writer.hpp"
@@ -264,6 +265,7 @@ void write_batch(Load& load) {
   for (int i = 0; i < load.order_count; ++i) {
     Order& order = load.orders[static_cast<std::size_t>(i)];
     if (order.fate == Fate::fresh) {
+      require_slot(import.store, slot_of_customer(import.store, order.customer_id));
       order.id = next_order_id(import.store, order.customer_id);
       fresh[count++] = &order;
     } else if (order.fate == Fate::known) {

@@ -1,7 +1,7 @@
 // Direct access finds a parent by the index of the primary key and locks it when that needs no
-// waiting; whatever else there is to a row (unknown, locked, updated meanwhile) is left to the
-// query that RI itself would run. Rows are locked by id, ascending, so that two batches do not wait
-// for each other.
+// waiting; what else there is to a row (locked, updated or deleted meanwhile) is left to the query
+// that RI itself would run. Either way rows are locked by id, ascending: who deletes orders in that
+// sequence is waited for, not met in a deadlock.
 //
 // Memory: the caller's, 8 bytes an id that the query is asked for. An ERROR leaves buffers and
 // snapshots to the resource owner.
@@ -52,24 +52,47 @@ struct Parents {
   int64 spacing;  ///< of ids that were made one after the other
 };
 
+/// Asks for the ids, which marks those that are there.
+void lock_by_query(const Store& store, const Parents& parents, std::span<const int64> ids,
+                   bool* known) {
+  pg::Statement& statement = get_rel_relkind(parents.table) == RELKIND_PARTITIONED_TABLE
+                                 ? parents.lookup.partitioned
+                                 : parents.lookup.plain;
+  pg::with_spi([&] {
+    const Datum array =
+        pg::make_array<int64>(ids.size(), INT8OID, [&](std::size_t i) { return ids[i]; });
+    const uint64 count = pg::as_user(table_owner(parents.table), [&] {
+      return statement.run(store.layout.index, {pg::Value(array)});
+    });
+    for (uint64 row = 0; row < count; ++row) {
+      const int64 id = DatumGetInt64(pg::result(row, 0).datum);
+      const auto at = std::lower_bound(ids.begin(), ids.end(), id);
+      if (at != ids.end() && *at == id) known[at - ids.begin()] = true;
+    }
+  });
+}
+
 /// A direct access in progress.
 struct Access {
+  const Store& store;
+  const Parents& parents;
   Relation table;
-  Relation index;
   IndexScanDesc scan;
   TupleTableSlot* slot;
-  AttrNumber id_column;
+  Snapshot snapshot;
 };
 
-/// Locks the row in the slot if nobody is in the way.
-bool lock_row(const Access& access) {
+/// Locks the row in the slot; marks it unless it is gone by then.
+void lock_row(const Access& access, const int64& id, bool* known) {
   TM_FailureData failure;
   ItemPointerData row = access.slot->tts_tid;
-  const Snapshot snapshot = GetActiveSnapshot();
-  return table_tuple_lock(access.table, &row, snapshot, access.slot, snapshot->curcid,
-                          LockTupleKeyShare, LockWaitSkip, TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS,
-                          &failure) == TM_Ok &&
-         !failure.traversed;
+  const TM_Result result = table_tuple_lock(
+      access.table, &row, access.snapshot, access.slot, access.snapshot->curcid, LockTupleKeyShare,
+      LockWaitSkip, TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS, &failure);
+  if (result == TM_Ok)
+    *known = true;
+  else
+    lock_by_query(access.store, access.parents, {&id, 1}, known);
 }
 
 void start_scan(const Access& access, int64 least, int64 most) {
@@ -81,13 +104,14 @@ void start_scan(const Access& access, int64 least, int64 most) {
 
 /// Locks the ids among the rows from the first to the last id.
 void lock_by_walking(const Access& access, std::span<const int64> ids, bool* known) {
+  const AttrNumber id_column = access.parents.facts.columns[0];
   std::size_t at = 0;
   start_scan(access, ids.front(), ids.back());
   while (index_getnext_slot(access.scan, ForwardScanDirection, access.slot)) {
     bool null;
-    const int64 id = DatumGetInt64(slot_getattr(access.slot, access.id_column, &null));
+    const int64 id = DatumGetInt64(slot_getattr(access.slot, id_column, &null));
     while (at < ids.size() && ids[at] < id) ++at;
-    if (at < ids.size() && ids[at] == id) known[at] = lock_row(access);
+    if (at < ids.size() && ids[at] == id) lock_row(access, ids[at], &known[at]);
   }
 }
 
@@ -95,7 +119,7 @@ void lock_by_probing(const Access& access, std::span<const int64> ids, bool* kno
   for (std::size_t i = 0; i < ids.size(); ++i) {
     start_scan(access, ids[i], ids[i]);
     if (index_getnext_slot(access.scan, ForwardScanDirection, access.slot))
-      known[i] = lock_row(access);
+      lock_row(access, ids[i], &known[i]);
   }
 }
 
@@ -106,15 +130,17 @@ bool lie_close(const Parents& parents, std::span<const int64> ids) {
          span / static_cast<uint64>(parents.spacing) < rows_walked_for_one * ids.size();
 }
 
-/// Locks those that can be had at once. With the snapshot of a foreign key's trigger, as the query.
-void lock_directly(const Parents& parents, std::span<const int64> ids, bool* known) {
+/// With the snapshot that the trigger of a foreign key would take, and so the query.
+void lock_directly(const Store& store, const Parents& parents, std::span<const int64> ids,
+                   bool* known) {
   const Relation table = table_open(parents.table, NoLock);
   const Relation index = index_open(parents.facts.primary_key, AccessShareLock);
   TupleTableSlot* const slot = table_slot_create(table, nullptr);
   CommandCounterIncrement();
   PushActiveSnapshot(GetTransactionSnapshot());
-  const Access access{table, index, pg::index_begin_scan(table, index, GetActiveSnapshot(), 2),
-                      slot, parents.facts.columns[0]};
+  const Snapshot snapshot = GetActiveSnapshot();
+  const Access access{store, parents, table, pg::index_begin_scan(table, index, snapshot, 2),
+                      slot,  snapshot};
   for (std::size_t first = 0; first < ids.size(); first += ids_per_walk) {
     CHECK_FOR_INTERRUPTS();
     const auto some = ids.subspan(first, std::min(ids_per_walk, ids.size() - first));
@@ -130,36 +156,11 @@ void lock_directly(const Parents& parents, std::span<const int64> ids, bool* kno
   table_close(table, NoLock);
 }
 
-/// Asks for those that are not known yet.
-void lock_by_query(const Store& store, const Parents& parents, std::span<const int64> ids,
-                   bool* known) {
-  auto* const wanted = static_cast<int64*>(palloc(sizeof(int64) * ids.size()));
-  std::size_t wanted_count = 0;
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    if (!known[i]) wanted[wanted_count++] = ids[i];
-  if (wanted_count == 0) return pfree(wanted);
-  pg::Statement& statement = get_rel_relkind(parents.table) == RELKIND_PARTITIONED_TABLE
-                                 ? parents.lookup.partitioned
-                                 : parents.lookup.plain;
-  pg::with_spi([&] {
-    const Datum array =
-        pg::make_array<int64>(wanted_count, INT8OID, [&](std::size_t i) { return wanted[i]; });
-    const uint64 count = pg::as_user(table_owner(parents.table), [&] {
-      return statement.run(store.layout.index, {pg::Value(array)});
-    });
-    for (uint64 row = 0; row < count; ++row) {
-      const int64 id = DatumGetInt64(pg::result(row, 0).datum);
-      const auto at = std::lower_bound(ids.begin(), ids.end(), id);
-      if (at != ids.end() && *at == id) known[at - ids.begin()] = true;
-    }
-  });
-  pfree(wanted);
-}
-
 void lock_rows(const Store& store, const Parents& parents, std::span<const int64> ids,
                bool* known) {
   std::fill_n(known, ids.size(), false);
-  if (!ids.empty() && parents.direct) lock_directly(parents, ids, known);
+  if (ids.empty()) return;
+  if (parents.direct) return lock_directly(store, parents, ids, known);
   for (std::size_t first = 0; first < ids.size(); first += ids_per_query) {
     CHECK_FOR_INTERRUPTS();
     const std::size_t count = std::min(ids_per_query, ids.size() - first);

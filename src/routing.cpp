@@ -142,12 +142,17 @@ pg::Value receive(const PGresult* result, FmgrInfo& receiver, Oid parameter) {
 
 }  // namespace
 
-std::optional<pg::Value> RemoteCall::next(remote::Connection& connection) {
+std::optional<pg::Value> RemoteCall::next_or_error(remote::Connection& connection) {
   while (const PGresult* const result = remote::next_result(connection))
     if (PQntuples(result) > 0)
       return receive(result, function_.receiver, function_.receiver_parameter);
-  remote::raise_error(connection);
   return std::nullopt;
+}
+
+std::optional<pg::Value> RemoteCall::next(remote::Connection& connection) {
+  const auto row = next_or_error(connection);
+  if (!row) remote::raise_error(connection);
+  return row;
 }
 
 Datum RemoteCall::run_on(const remote::Target& target) {

@@ -50,6 +50,8 @@ class RemoteCall {
   void start(remote::Connection& connection);
   /// The next row, or the scalar; nullopt at the end. In the current memory context.
   std::optional<pg::Value> next(remote::Connection& connection);
+  /// The same, but leaves an error of the shard in the connection.
+  std::optional<pg::Value> next_or_error(remote::Connection& connection);
 
  private:
   struct Function;

@@ -13,6 +13,15 @@ inline IndexScanDesc index_begin_scan(Relation heap, Relation index, Snapshot sn
 #endif
 }
 
+/// The number of the present transaction in this backend.
+inline LocalTransactionId local_transaction() {
+#if PG_VERSION_NUM >= 170000
+  return MyProc->vxid.lxid;
+#else
+  return MyProc->lxid;
+#endif
+}
+
 inline bool may_use_schema(Oid schema, Oid role) {
 #if PG_VERSION_NUM >= 160000
   return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) == ACLCHECK_OK;

@@ -26,4 +26,13 @@ DestReceiver* ResultSet::receiver() const {
   return receiver;
 }
 
+TupleDesc expected_columns(FunctionCallInfo fcinfo, const char* function) {
+  const auto* const info = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+  if (info == nullptr || !IsA(info, ReturnSetInfo) || info->expectedDesc == nullptr)
+    ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+            errmsg("%s needs a column definition list", function),
+            errhint("SELECT * FROM order_proc.%s(...) AS t (name type, ...);", function));
+  return info->expectedDesc;
+}
+
 }  // namespace order_proc::pg

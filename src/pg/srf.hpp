@@ -32,4 +32,8 @@ class ResultSet {
   ReturnSetInfo* info_;
 };
 
+/// The column definition list of a function that returns records; 0A000 where there is none: in a
+/// select list.
+TupleDesc expected_columns(FunctionCallInfo fcinfo, const char* function);
+
 }  // namespace order_proc::pg

@@ -271,12 +271,11 @@ Connection& find_or_make(const Target& target, bool standby) {
   return *made;
 }
 
-/// Whether the other side has hung up, or said something unasked, since the last use.
+/// Whether the other side has hung up, or said something unasked, since the last use: that is most
+/// likely its farewell, which libpq reads before it sees the end.
 bool hung_up(const Connection& connection) {
   pollfd descriptor{PQsocket(connection.link), POLLIN, 0};
-  if (descriptor.fd < 0) return true;
-  if (poll(&descriptor, 1, 0) <= 0) return false;
-  return PQconsumeInput(connection.link) == 0 || PQstatus(connection.link) == CONNECTION_BAD;
+  return descriptor.fd < 0 || poll(&descriptor, 1, 0) > 0;
 }
 
 /// Closes a connection that cannot serve another transaction.

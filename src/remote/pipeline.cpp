@@ -249,6 +249,12 @@ int error_code(const Connection& connection) {
 
 namespace {
 
+/// Whether the session on the shard ended with the error.
+bool was_fatal(const PGresult* error) {
+  const char* const severity = PQresultErrorField(error, PG_DIAG_SEVERITY_NONLOCALIZED);
+  return severity != nullptr && std::string_view(severity) == "FATAL";
+}
+
 const char* field(const PGresult* result, int code) {
   const char* const text = PQresultErrorField(result, code);
   return text == nullptr ? nullptr : pstrdup(text);
@@ -265,6 +271,7 @@ void raise_error(Connection& connection, bool closing) {
     if (connection.lost) raise_lost(connection);
     return;
   }
+  if (was_fatal(connection.error)) raise_lost(connection);
   const int code = error_code(connection);
   const char* const message = field(connection.error, PG_DIAG_MESSAGE_PRIMARY);
   if (message == nullptr) raise_lost(connection);

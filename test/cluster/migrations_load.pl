@@ -103,7 +103,7 @@ foreach my $protocol ([ 'prepared', 3 ], [ 'simple', 2 ])
 	my $total = 2 * $rate;
 	my $command = "cd '$dir'; while [ ! -e stop ]; do pgbench -n -M $protocol->[0] -c 2 -j 1 -T $protocol->[1] --rate=$total"
 	  . " --log --log-prefix=$protocol->[0] -f load.sql -U app -h '" . $node->host . "' -p " . $node->port
-	  . " postgres >>$protocol->[0].out 2>>$protocol->[0].err || echo failed >>$protocol->[0].err; done";
+	  . " postgres >>$protocol->[0].out 2>>$protocol->[0].err || { echo failed >>$protocol->[0].err; break; }; done";
 	local $ENV{PGOPTIONS} = "-c lock_timeout=$limit";
 	local $ENV{PGAPPNAME} = 'load';
 	push @load, IPC::Run::start([ 'sh', '-c', $command ], '<', \undef, '>', "$dir/null", '2>&1');

@@ -132,6 +132,98 @@ INSERT INTO cases (name, args, expected, before) VALUES
 ('end_import', '', '39P01', NULL),
 ('last_import', '', 'ok', NULL),
 ('last_import', '', 'ok', :no_store),
+('check_slot', '', '39P01', NULL),
+('cluster_changed', '', '39P01', NULL),
+('add_shard', 'NULL', '22004', NULL),
+('add_shard', '$$$$', '42704', NULL),
+('add_shard', '$$no such server$$', '42704', NULL),
+('add_shard', 'repeat($$x$$, 1000000)::name', '42704', NULL),
+('add_shard', '$$s$$', '42809', 'CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w'),
+('add_shard', '$$s$$', 'OP001', :no_store),
+('join_cluster', 'NULL, 0', '22004', NULL),
+('join_cluster', '1, NULL', '22004', NULL),
+('join_cluster', '0, 0', '55000', NULL),
+('join_cluster', '-9223372036854775808, -2147483648', '55000', NULL),
+('join_cluster', '9223372036854775807, 2147483647', '55000', NULL),
+('join_cluster', '7, 3', 'ok', 'SELECT order_proc.set_membership(7, 3, decode(repeat($$ff$$, 512), $$hex$$))'),
+('join_cluster', '7, 2', '55000', 'SELECT order_proc.set_membership(7, 3, decode(repeat($$ff$$, 512), $$hex$$))'),
+('join_cluster', '1, 1', 'OP001', :no_store),
+('set_membership', 'NULL, 0, decode(repeat($$ff$$, 512), $$hex$$)', '22004', NULL),
+('set_membership', '1, 0, NULL', '22004', NULL),
+('set_membership', '1, NULL, decode(repeat($$ff$$, 512), $$hex$$)', 'ok', NULL),
+('set_membership', '1, 0, decode(repeat($$ff$$, 512), $$hex$$)', 'ok', NULL),
+('set_membership', '1, 2147483647, decode(repeat($$00$$, 512), $$hex$$)', 'ok', NULL),
+('set_membership', '1, -1, decode(repeat($$ff$$, 512), $$hex$$)', '23514', NULL),
+('set_membership', '1, 0, $$$$', '22023', NULL),
+('set_membership', '1, 0, decode(repeat($$ff$$, 511), $$hex$$)', '22023', NULL),
+('set_membership', '1, 0, decode(repeat($$ff$$, 513), $$hex$$)', '22023', NULL),
+('set_membership', '1, 0, decode(repeat($$ff$$, 1000000), $$hex$$)', '22023', NULL),
+('set_membership', '-9223372036854775808, 0, decode(repeat($$ff$$, 512), $$hex$$)', 'ok', NULL),
+('set_membership', '2, 0, decode(repeat($$ff$$, 512), $$hex$$)', '55000', 'SELECT order_proc.set_membership(1, 0, decode(repeat($$ff$$, 512), $$hex$$))'),
+('set_membership', '1, 0, decode(repeat($$ff$$, 512), $$hex$$)', 'OP001', :no_store),
+('shard_id', '', 'ok', NULL),
+('shard_id', '', 'OP001', :no_store),
+('slot_for_order', 'NULL', '22004', NULL),
+('slot_for_order', '-9223372036854775808', 'ok', NULL),
+('slot_for_order', '9223372036854775807', 'ok', NULL),
+('shard_for_order', 'NULL', '22004', NULL),
+('shard_for_order', '-1', 'ok', NULL),
+('shard_for_order', '9223372036854775807', 'ok', NULL),
+('shard_for_order', '1', 'OP403', 'SELECT order_proc.set_membership(1, 0, decode(repeat($$00$$, 512), $$hex$$))'),
+('shard_for_order', '1', 'OP001', :no_store),
+('slot_for_customer', 'NULL', '22004', NULL),
+('slot_for_customer', '-9223372036854775808', 'ok', NULL),
+('slot_for_customer', '9223372036854775807', 'ok', NULL),
+('slot_for_customer', '1', 'OP001', :no_store),
+('shard_for_customer', 'NULL', '22004', NULL),
+('shard_for_customer', '-9223372036854775808', 'ok', NULL),
+('shard_for_customer', '9223372036854775807', 'ok', NULL),
+('shard_for_customer', '1', 'OP403', 'SELECT order_proc.set_membership(1, 0, decode(repeat($$00$$, 512), $$hex$$))'),
+('shard_for_customer', '1', 'OP001', :no_store),
+('shard_for_customer', 'NULL, 1', '22004', NULL),
+('shard_for_customer', '1, NULL', '22004', NULL),
+('shard_for_customer', '1, 1, NULL', '22004', NULL),
+('shard_for_customer', '1, 0', '22023', NULL),
+('shard_for_customer', '1, -2147483648', '22023', NULL),
+('shard_for_customer', '1, -1, $$modulo$$', '22023', NULL),
+('shard_for_customer', '1, 1, $$$$', '22023', NULL),
+('shard_for_customer', '1, 1, $$Hash$$', '22023', NULL),
+('shard_for_customer', '1, 1, repeat($$x$$, 1000000)', '22023', NULL),
+('shard_for_customer', '-9223372036854775808, 2147483647, $$hash$$', 'ok', NULL),
+('shard_for_customer', '-9223372036854775808, 2147483647, $$modulo$$', 'ok', NULL),
+('shard_for_customer', '-9223372036854775808, 2147483647, $$jump$$', 'ok', NULL),
+('shard_for_customer', '1, 1, $$jump$$', 'ok', :no_store),
+('shard_states', '', 'ok', NULL),
+('shard_states', '', 'OP001', :no_store),
+('fan_out', 'NULL', '22004', NULL),
+('fan_out', '$$SELECT 1$$, NULL, NULL', '22004', NULL),
+('fan_out', '$$$$', '42601', NULL),
+('fan_out', '$$;$$', '42601', NULL),
+('fan_out', '$$SELECT 1; SELECT 2$$', '42601', NULL),
+('fan_out', '$$SELEC 1$$', '42601', NULL),
+('fan_out', '$$SELECT 1$$, NULL, $$$$', '22023', NULL),
+('fan_out', '$$SELECT 1$$, NULL, repeat($$x$$, 1000000)', '22023', NULL),
+('fan_out', '$$DELETE FROM order_store.orders$$', '0A000', NULL),
+('fan_out', '$$SELECT 1 INTO t$$', '0A000', NULL),
+('fan_out', '$$EXPLAIN ANALYZE DELETE FROM order_store.orders$$', '0A000', NULL),
+('fan_out', 'repeat($$x$$, 1000000)', '42601', NULL),
+-- the list of columns is missing
+('fan_out', '$$SELECT 1$$', '42601 0A000', NULL),
+('fan_out', '$$SELECT 1$$', 'OP001 42601 0A000', :no_store),
+('fan_out_exec', 'NULL', '22004', NULL),
+('fan_out_exec', '$$$$', '42601', NULL),
+('fan_out_exec', '$$;;$$', '42601', NULL),
+('fan_out_exec', '$$SELECT 1; SELECT 2$$', '42601', NULL),
+('fan_out_exec', '$$SELECT 1$$', 'ok', NULL),
+('fan_out_exec', '$$UPDATE order_store.orders SET notes = NULL$$', 'ok', NULL),
+('fan_out_exec', '$$DROP SCHEMA order_store CASCADE$$', 'ok 55006', NULL),
+('fan_out_exec', '$$VACUUM$$', '25001', NULL),
+('fan_out_exec', '$$SELECT * FROM order_proc.fan_out_exec($x$SELECT 1$x$)$$', 'ok', NULL),
+('fan_out_exec', '$$SELECT 1 / 0$$', '22012', NULL),
+('fan_out_exec', 'repeat($$x$$, 1000000)', '42601', NULL),
+('fan_out_exec', '$$SELECT 1$$', 'OP001', :no_store),
+('recover', '', 'ok', NULL),
+('recover', '', 'OP001', :no_store),
 ('backfill_customer_names', '', 'ok', NULL),
 ('backfill_customer_names', 'NULL', '22004', NULL),
 ('backfill_customer_names', '0', '22023', NULL),
@@ -141,6 +233,10 @@ INSERT INTO cases (name, args, expected, before) VALUES
 ('backfill_customer_names', '2147483647, $$178000000 years$$', 'ok', NULL),
 ('backfill_customer_names', '', 'OP001', :no_store);
 
+INSERT INTO cases (name, args, expected)
+SELECT 'fan_out_exec', quote_literal(c), '0A000' FROM unnest(ARRAY['BEGIN', 'COMMIT', 'ROLLBACK', 'SAVEPOINT s', 'ROLLBACK TO s', 'RELEASE s', 'PREPARE TRANSACTION ''x''', 'COMMIT PREPARED ''x''', 'ROLLBACK PREPARED ''x''', 'SET work_mem = 64',
+  'RESET ALL', 'SET SESSION AUTHORIZATION DEFAULT', 'SET ROLE NONE', 'SET TRANSACTION READ ONLY', 'SET CONSTRAINTS ALL DEFERRED', 'LISTEN x', 'UNLISTEN *', 'NOTIFY x', 'COPY order_store.orders TO STDOUT', 'COPY order_store.orders FROM STDIN', 'PREPARE p AS SELECT 1',
+  'EXECUTE p', 'DEALLOCATE ALL', 'DISCARD ALL', 'DECLARE c CURSOR FOR SELECT 1', 'FETCH c', 'MOVE c', 'CLOSE ALL', 'LOAD ''x''', 'CALL order_proc.backfill_customer_names()']) AS c;
 INSERT INTO cases (name, args, expected)
 SELECT 'require_version', quote_nullable(v), e FROM (VALUES
   (NULL, '22004'), ('1.5', 'ok'), ('1.4', 'ok'), ('1.0', 'ok'), ('0.0', 'ok'), ('01.5', 'ok'), ('1.05', 'ok'), ('1.99', 'OP003'), ('1.100', 'OP003'), ('2.0', 'OP003'),
@@ -403,7 +499,7 @@ SELECT is((SELECT string_agg(name, ', ') FROM cases WHERE name NOT IN (SELECT na
 INSERT INTO cases (name, args, expected) SELECT name, '', 'ok' FROM members WHERE name ~ '^layout_\d+_\d+_(up|down)$';
 
 CREATE FUNCTION statement_of(name text, args text) RETURNS text LANGUAGE sql AS $$
-SELECT format('%s order_proc.%I(%s)', (SELECT CASE prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END FROM members AS m WHERE m.name = $1), name, args) $$;
+SELECT format('%s order_proc.%I(%s)', (SELECT CASE prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END FROM members AS m WHERE m.name = $1 LIMIT 1), name, args) $$;
 CREATE TABLE answers (id int, path text, state text, message text, hint text);
 SELECT format('SET order_proc.fast_path = %s', path), format('INSERT INTO answers SELECT %s, %L, o.* FROM outcome(statement_of(%L, %L), %L) AS o', id, path, name, args, before)
 FROM cases, unnest(ARRAY['on', 'off']) AS path ORDER BY id, path \gexec
@@ -448,7 +544,17 @@ INSERT INTO sane VALUES
 ('list_orders_paginated', ARRAY['50', '0']),
 ('list_orders_after', ARRAY['50', '''now''', '5958', '1', '''pending''']),
 ('purge_idempotency_keys', ARRAY['''1 day''']),
-('backfill_customer_names', ARRAY['1000', '''0''']);
+('backfill_customer_names', ARRAY['1000', '''0''']),
+('add_shard', ARRAY['''s''']),
+('join_cluster', ARRAY['1', '0']),
+('set_membership', ARRAY['1', '0', 'decode(repeat(''ff'', 512), ''hex'')']),
+('slot_for_customer', ARRAY['1']),
+('slot_for_order', ARRAY['5958']),
+('shard_for_customer', ARRAY['1']),
+('shard_for_customer', ARRAY['1', '4', '''jump''']),
+('shard_for_order', ARRAY['5958']),
+('fan_out', ARRAY['''SELECT 1''', '''{}''', '''error''']),
+('fan_out_exec', ARRAY['''SELECT 1''']);
 CREATE TABLE weird (type regtype, value text);
 INSERT INTO weird SELECT t.type::regtype, v FROM (VALUES
   ('int', ARRAY['NULL', '0', '-1', '-2147483648', '2147483647']),
@@ -460,16 +566,19 @@ INSERT INTO weird SELECT t.type::regtype, v FROM (VALUES
   ('numeric[]', ARRAY['NULL', '''{}''', '''{NULL}''', '''{{1,2},{3,4}}''', '''[5:6]={1,2}''', '''{NaN,1}''', '''{Infinity,-Infinity}''', 'ARRAY[1e1000,1]', 'ARRAY[0.001,1e-16383]']),
   ('interval', ARRAY['NULL', '''0''', '''-1 s''', '''178000000 years''', '''-178000000 years''', 'make_interval(days => 2147483647)', 'make_interval(secs => 1e12)']),
   ('timestamptz', ARRAY['NULL', '''infinity''', '''-infinity''', '''4714-11-24 00:00:00+00 BC''', '''294276-12-31 23:59:59.999999+00''']),
+  ('bytea', ARRAY['NULL', '''''', '''\\x00''', 'decode(repeat(''00'', 512), ''hex'')', 'decode(repeat(''ff'', 1000000), ''hex'')']),
+  ('name', ARRAY['NULL', '''''', '''no such server''', 'repeat(''x'', 1000)', '''"; DROP SCHEMA order_store CASCADE; --''']),
+  ('text[]', ARRAY['NULL', '''{}''', '''{NULL}''', '''{{a,b},{c,d}}''', '''[5:6]={a,b}''', 'array_fill(NULL::text, ARRAY[1000])', 'array_fill(repeat(''x'', 1000), ARRAY[70000])']),
   ('regrole', ARRAY['NULL', '0::oid::regrole', '4294967295::oid::regrole'])) AS t (type, list), unnest(list) AS v;
-SELECT is((SELECT string_agg(oid::regprocedure::text, ', ') FROM members AS m WHERE pronargs > 0 AND pronargs IS DISTINCT FROM (SELECT cardinality(args) FROM sane AS s WHERE s.name = m.name)),
+SELECT is((SELECT string_agg(oid::regprocedure::text, ', ') FROM members AS m WHERE pronargs > 0 AND NOT EXISTS (SELECT FROM sane AS s WHERE s.name = m.name AND cardinality(args) = pronargs)),
           NULL, 'every function with arguments has sane ones');
 SELECT is((SELECT string_agg(DISTINCT t::regtype::text, ', ') FROM members, unnest(proargtypes) AS t WHERE t NOT IN (SELECT type FROM weird)), NULL, 'every type of argument has hostile values');
 CREATE TABLE orderly (call text, path text, state text, message text, hint text);
 SELECT format('SET order_proc.fast_path = %s', path), format('INSERT INTO orderly SELECT %1$L, %2$L, o.* FROM outcome(%1$L) AS o', statement_of(m.name, call), path)
-FROM members AS m JOIN sane AS s USING (name) CROSS JOIN generate_subscripts(args, 1) AS i JOIN weird AS w ON w.type = m.proargtypes[i - 1],
+FROM members AS m JOIN sane AS s ON s.name = m.name AND cardinality(args) = pronargs CROSS JOIN generate_subscripts(args, 1) AS i JOIN weird AS w ON w.type = m.proargtypes[i - 1],
   LATERAL (SELECT string_agg(COALESCE(a, 'NULL') || '::' || m.proargtypes[n - 1]::regtype, ', ' ORDER BY n) FROM unnest(args[:i - 1] || w.value || args[i + 1:]) WITH ORDINALITY AS u (a, n)) AS c (call),
-  unnest(CASE WHEN name ~ 'order' THEN ARRAY['on', 'off'] ELSE ARRAY['on'] END) AS path
-ORDER BY name, i, w.value, path \gexec
+  unnest(CASE WHEN m.name ~ 'order' THEN ARRAY['on', 'off'] ELSE ARRAY['on'] END) AS path
+ORDER BY m.name, i, w.value, path \gexec
 RESET order_proc.fast_path;
 SELECT is((SELECT string_agg(format('%s with fast_path %s: %s %s', left(call, 200), path, state, message), E'\n') FROM orderly
            WHERE state !~ '^(ok|OP|2[0-8]|42|P0|55)'), NULL, 'no hostile value in any argument gives more than an orderly error');
@@ -578,7 +687,15 @@ FROM (VALUES
   ('BEFORE TRUNCATE ON hostile.t EXECUTE FUNCTION order_proc.%s()', 'sync_customer_name', '39P01'),
   ('BEFORE UPDATE ON hostile.t FOR EACH ROW EXECUTE FUNCTION order_proc.%s()', 'sync_customer_name', 'ok 39P01'),
   ('AFTER UPDATE OR DELETE OR TRUNCATE ON hostile.t FOR EACH STATEMENT EXECUTE FUNCTION order_proc.%s()', 'statuses_changed', 'ok 39P01'),
+  ('AFTER UPDATE ON hostile.t FOR EACH ROW EXECUTE FUNCTION order_proc.%s()', 'check_slot', '39P01'),
+  ('BEFORE UPDATE ON hostile.t FOR EACH STATEMENT EXECUTE FUNCTION order_proc.%s()', 'check_slot', '39P01'),
+  ('BEFORE TRUNCATE ON hostile.t EXECUTE FUNCTION order_proc.%s()', 'check_slot', '39P01'),
+  -- not a table of the store
+  ('BEFORE UPDATE ON hostile.t FOR EACH ROW EXECUTE FUNCTION order_proc.%s()', 'check_slot', '39P01'),
+  ('AFTER UPDATE OR DELETE OR TRUNCATE ON hostile.t FOR EACH STATEMENT EXECUTE FUNCTION order_proc.%s()', 'cluster_changed', 'ok 39P01'),
+  ('AFTER UPDATE ON hostile.t FOR EACH ROW EXECUTE FUNCTION order_proc.%s()', 'cluster_changed', '39P01'),
   -- would swallow the row without a word
+  ('BEFORE UPDATE ON hostile.t FOR EACH ROW EXECUTE FUNCTION order_proc.%s()', 'cluster_changed', '39P01'),
   ('BEFORE UPDATE ON hostile.t FOR EACH ROW EXECUTE FUNCTION order_proc.%s()', 'statuses_changed', '39P01')) AS t (at, f, e)
 UNION ALL
 SELECT 'CREATE TABLE hostile.t (x int); INSERT INTO hostile.t VALUES (1); CREATE TRIGGER t ' || at, 'UPDATE hostile.t SET x = 2', e, 'without the columns: ' || at
@@ -631,7 +748,8 @@ ROLLBACK;
 CREATE TABLE parallel_calls AS
 SELECT name, format('SELECT count(x::text) FROM (SELECT order_proc.%I(%s) AS x %%s OFFSET 0) AS s', name, args) AS sql
 FROM (VALUES ('get_order', '5958'), ('get_order_with_items', '5958'), ('get_orders', '''{5958}'''), ('list_orders', ''), ('list_orders_paginated', ''), ('list_orders_after', ''),
-  ('order_counts', ''), ('last_import', ''), ('schema_version', ''), ('require_version', '''1.4'''), ('applied_migrations', ''), ('first_name', '''a b'''), ('last_name', '''a b'''), ('full_name', '''a'', ''b''')) AS t (name, args);
+  ('order_counts', ''), ('last_import', ''), ('schema_version', ''), ('require_version', '''1.4'''), ('applied_migrations', ''), ('first_name', '''a b'''), ('last_name', '''a b'''), ('full_name', '''a'', ''b'''),
+  ('shard_id', ''), ('slot_for_customer', '1'), ('slot_for_order', '5958'), ('shard_for_customer', '1'), ('shard_for_customer', '1, 3, ''jump'''), ('shard_for_order', '5958')) AS t (name, args);
 SELECT is((SELECT string_agg(oid::regprocedure::text, ', ') FROM members JOIN pg_proc AS p USING (oid)
            WHERE p.proparallel <> 'u' AND p.prolang <> (SELECT oid FROM pg_language WHERE lanname = 'sql') AND name NOT IN (SELECT name FROM parallel_calls)),
           NULL, 'every function that may run in a parallel plan is called in one');

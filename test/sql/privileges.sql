@@ -96,6 +96,22 @@ INSERT INTO matrix (name, call, expected) VALUES
 ('statuses_changed', 'SELECT order_proc.statuses_changed()', '39P01 39P01 39P01 39P01 39P01 39P01'),
 ('sync_customer_name', 'SELECT order_proc.sync_customer_name()', '39P01 39P01 39P01 39P01 39P01 39P01'),
 ('batch_create_order_items', 'SELECT order_proc.batch_create_order_items(''{5958}'', ''{7}'', ''{1}'', ''{1}'')', '42501 42501 ok ok ok ok'),
+('add_shard', 'SELECT order_proc.add_shard(''none'')', '42501 42501 42501 42501 42501 42704'),
+('join_cluster', 'SELECT order_proc.join_cluster(1, 1)', '55000 55000 55000 55000 55000 55000'),
+('set_membership', 'SELECT order_proc.set_membership(1, 0, decode(repeat(''ff'', 512), ''hex''))', '42501 42501 42501 42501 42501 ok'),
+('shard_id', 'SELECT order_proc.shard_id()', 'ok ok ok ok ok ok'),
+('slot_for_customer', 'SELECT order_proc.slot_for_customer(1)', 'ok ok ok ok ok ok'),
+('slot_for_order', 'SELECT order_proc.slot_for_order(1)', 'ok ok ok ok ok ok'),
+('shard_for_customer', 'SELECT order_proc.shard_for_customer(1)', 'ok ok ok ok ok ok'),
+('shard_for_customer', 'SELECT order_proc.shard_for_customer(1, 4, ''jump'')', 'ok ok ok ok ok ok'),
+('shard_for_order', 'SELECT order_proc.shard_for_order(1)', 'ok ok ok ok ok ok'),
+('shard_states', 'SELECT * FROM order_proc.shard_states()', '42501 ok ok ok ok ok'),
+('shard_states', 'SELECT * FROM order_proc.shard_status', '42501 ok ok ok ok ok'),
+('fan_out', 'SELECT * FROM order_proc.fan_out(''SELECT 1'') AS t(x int)', '42501 42501 42501 42501 42501 ok'),
+('fan_out_exec', 'SELECT * FROM order_proc.fan_out_exec(''SELECT 1'')', '42501 42501 42501 42501 42501 ok'),
+('recover', 'SELECT * FROM order_proc.recover()', '42501 42501 42501 42501 42501 ok'),
+('check_slot', 'SELECT order_proc.check_slot()', '39P01 39P01 39P01 39P01 39P01 39P01'),
+('cluster_changed', 'SELECT order_proc.cluster_changed()', '39P01 39P01 39P01 39P01 39P01 39P01'),
 ('layout', 'SELECT order_proc.layout_1_0_up()', 'ok ok ok ok ok ok'),
 -- tables of the library's own, by hand
 ('', 'SELECT * FROM order_store.store', '42501 42501 42501 ok ok ok'),
@@ -116,6 +132,12 @@ INSERT INTO matrix (name, call, expected) VALUES
 ('', 'SELECT setval(''order_store.orders_id_seq'', 1)', '42501 42501 42501 42501 ok ok'),
 ('', 'INSERT INTO order_store.order_statuses (status) VALUES (''new'')', '42501 42501 42501 ok ok ok'),
 ('', 'DELETE FROM order_store.status_transitions', '42501 42501 42501 ok ok ok'),
+('', 'SELECT * FROM order_store.cluster', '42501 42501 42501 42501 ok ok'),
+('', 'SELECT * FROM order_store.shards', '42501 42501 42501 42501 ok ok'),
+('', 'SELECT * FROM order_store.slot_map', '42501 42501 42501 42501 ok ok'),
+('', 'SELECT * FROM order_store.commit_log', '42501 42501 42501 42501 ok ok'),
+('', 'INSERT INTO order_store.cluster (coordinator_id, owned_slots) VALUES (1, decode(repeat(''ff'', 512), ''hex''))', '42501 42501 42501 42501 ok ok'),
+('', 'DELETE FROM order_store.commit_log', '42501 42501 42501 42501 ok ok'),
 -- nothing of one's own beside it
 ('', 'CREATE TABLE order_store.mine ()', '42501 42501 42501 42501 ok ok'),
 ('', 'CREATE FUNCTION order_proc.mine() RETURNS int LANGUAGE sql AS ''SELECT 1''', '42501 42501 42501 42501 42501 ok'),
@@ -145,7 +167,7 @@ SELECT is((SELECT string_agg(pg_describe_object(classid, objid, 0), ', ') FROM m
              AND NOT (classid = 'pg_type'::regclass AND (SELECT typelem FROM pg_type WHERE oid = objid) <> 0) AND NOT (classid = 'pg_class'::regclass AND (SELECT relkind FROM pg_class WHERE oid = objid) = 'c')),
           NULL, 'every member has its comment');
 SELECT is((SELECT string_agg(proname, ', ' ORDER BY proname) FROM members JOIN pg_proc AS p ON p.oid = objid WHERE classid = 'pg_proc'::regclass AND NOT has_function_privilege('regress_op_nobody', p.oid, 'EXECUTE')),
-          'apply_migration, create_store, migrate_store', 'administration is not for everybody');
+          'add_shard, apply_migration, create_store, fan_out, fan_out_exec, migrate_store, recover, set_membership', 'administration is not for everybody');
 SELECT is((SELECT string_agg(r, ', ') FROM unnest(ARRAY['regress_op_nobody', 'regress_op_write', 'regress_op_admin', 'regress_op_owner']) AS r WHERE has_schema_privilege(r, 'order_proc', 'CREATE')), NULL, 'nobody may CREATE beside the functions');
 SELECT is((SELECT string_agg(grantee || ' ' || privilege_type || ' ' || table_name, ', ') FROM information_schema.role_table_grants WHERE table_schema = 'order_store' AND grantee = 'PUBLIC'
              AND NOT (SELECT relrowsecurity FROM pg_class WHERE relname = table_name AND relnamespace = 'order_store'::regnamespace)), NULL, 'nothing of the store is PUBLIC''s, unless row by row');

@@ -1,9 +1,10 @@
-#include "pg/query.hpp"
+#include "pg/user_sql.hpp"
 
 #include "pg/error.hpp"
 #include "pg/user.hpp"
 
 extern "C" {
+#include "parser/analyze.h"
 #include "tcop/cmdtag.h"
 }
 
@@ -87,6 +88,38 @@ bool fits(TupleDesc wanted, TupleDesc given) {
   return true;
 }
 
+struct Parameters {
+  int count;
+  Oid* types;
+  Datum* values;
+  char* nulls;
+};
+
+/// Texts as the types that the query gives its parameters, as a server does with a client's.
+Parameters resolve(const char* sql, std::span<const Value> texts) {
+  Parameters it{static_cast<int>(texts.size()),
+                static_cast<Oid*>(palloc0(sizeof(Oid) * (texts.size() + 1))),
+                static_cast<Datum*>(palloc(sizeof(Datum) * (texts.size() + 1))),
+                static_cast<char*>(palloc(texts.size() + 1))};
+  RawStmt* const statement = linitial_node(RawStmt, raw_parser(sql, RAW_PARSE_DEFAULT));
+  int known = it.count;
+  (void)parse_analyze_varparams(statement, sql, &it.types, &known, nullptr);
+  for (int i = it.count; i < known; ++i)
+    ereport(ERROR, errcode(ERRCODE_UNDEFINED_PARAMETER), errmsg("there is no value for $%d", i + 1),
+            errhint("args => ARRAY['...'] has the values of $1, $2 ..."));
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    // One that the query does not use.
+    if (!OidIsValid(it.types[i])) it.types[i] = TEXTOID;
+    it.nulls[i] = texts[i].null ? 'n' : ' ';
+    Oid input;
+    Oid parameter;
+    getTypeInputInfo(it.types[i], &input, &parameter);
+    it.values[i] = OidInputFunctionCall(
+        input, texts[i].null ? nullptr : TextDatumGetCString(texts[i].datum), parameter, -1);
+  }
+  return it;
+}
+
 /// Moves all rows of a cursor, a thousand at a time.
 void drain(Portal cursor, DestReceiver* receiver) {
   constexpr long rows_at_once = 1000;
@@ -110,21 +143,14 @@ void drain(Portal cursor, DestReceiver* receiver) {
 
 void read_only_query(const char* sql, std::span<const Value> texts, TupleDesc wanted,
                      DestReceiver* receiver) {
-  const auto count = static_cast<int>(texts.size());
-  auto* const types = static_cast<Oid*>(palloc(sizeof(Oid) * (texts.size() + 1)));
-  auto* const values = static_cast<Datum*>(palloc(sizeof(Datum) * (texts.size() + 1)));
-  auto* const nulls = static_cast<char*>(palloc(texts.size() + 1));
-  for (std::size_t i = 0; i < texts.size(); ++i) {
-    types[i] = UNKNOWNOID;
-    values[i] = texts[i].null ? 0 : CStringGetDatum(TextDatumGetCString(texts[i].datum));
-    nulls[i] = texts[i].null ? 'n' : ' ';
-  }
   const int nest_level = NewGUCNestLevel();
   set_for_nest_level("search_path", "pg_catalog, pg_temp");
   set_for_nest_level("transaction_read_only", "on");
   with_spi([&] {
+    const Parameters parameters = resolve(sql, texts);
     const Portal cursor =
-        SPI_cursor_open_with_args(nullptr, sql, count, types, values, nulls, false, 0);
+        SPI_cursor_open_with_args(nullptr, sql, parameters.count, parameters.types,
+                                  parameters.values, parameters.nulls, false, 0);
     if (cursor->tupDesc == nullptr || !fits(wanted, cursor->tupDesc))
       wrong_list(wanted, cursor->tupDesc);
     drain(cursor, receiver);

@@ -1,0 +1,407 @@
+# A coordinator and four shards, real servers, against one database with the same calls: same results, same errors, and a
+# transaction over several shards that is whole or not there. Cancels, broken connections and shards that are down or
+# hang; rights and passwords.
+use strict;
+use warnings;
+
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $canary = 'cAnArY-5f1c';
+
+# --- servers ---------------------------------------------------------------------------------------------------
+
+sub make_node {
+	my ($name, $prepared) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init(extra => [ '-E', 'UTF8', '--locale=C.UTF-8', '--no-sync' ]);
+	$node->append_conf('postgresql.conf', <<"CONF");
+max_prepared_transactions = $prepared
+fsync = off
+autovacuum = off
+log_line_prefix = '%n [%p] %e '
+log_statement = all
+client_min_messages = warning
+CONF
+	unlink $node->data_dir . '/pg_hba.conf';
+	$node->append_conf('pg_hba.conf', "local all clerk scram-sha-256\nlocal all all trust\n");
+	$node->start;
+	return $node;
+}
+
+my $coordinator = make_node('coordinator', 0);
+my @shards = map { make_node("shard$_", 20) } 0 .. 3;
+my $store = "CREATE EXTENSION order_proc; SELECT order_proc.create_store(placement => 'modulo');";
+$_->safe_psql('postgres', "SET log_statement = none; CREATE ROLE clerk LOGIN PASSWORD '$canary'; CREATE ROLE guest LOGIN;") for $coordinator, @shards;
+$shards[0]->safe_psql('postgres', "CREATE DATABASE $_") for qw(plain old hashed);
+$_->safe_psql('postgres', $store) for $coordinator, @shards;
+$coordinator->safe_psql('template1', "CREATE DATABASE $_ TEMPLATE postgres") for qw(single unprepared strange);
+$shards[0]->safe_psql('template1', "CREATE DATABASE $_ TEMPLATE postgres") for qw(filled taken);
+$shards[0]->safe_psql('old', "CREATE EXTENSION order_proc VERSION '1.6'; SELECT order_proc.create_store(placement => 'modulo');");
+$shards[0]->safe_psql('hashed', 'CREATE EXTENSION order_proc; SELECT order_proc.create_store();');
+$shards[0]->safe_psql('filled', "SELECT order_proc.create_customer('A', 'B', id => 3)");
+
+sub options { my ($node, $database) = @_; return sprintf "OPTIONS (host '%s', port '%s', dbname '%s')", $node->host, $node->port, $database; }
+sub make_server {
+	my ($database, $server, $node, $its) = @_;
+	$coordinator->safe_psql($database, "CREATE EXTENSION IF NOT EXISTS postgres_fdw; CREATE SERVER $server FOREIGN DATA WRAPPER postgres_fdw "
+		. options($node, $its) . "; CREATE USER MAPPING FOR CURRENT_USER SERVER $server;");
+}
+make_server('postgres', "s$_", $shards[$_], 'postgres') for 0 .. 3;
+make_server('postgres', $_, $shards[0], $_) for qw(plain old hashed filled taken);
+make_server('postgres', 'itself', $coordinator, 'postgres');
+make_server('postgres', 'unprepared', $coordinator, 'unprepared');
+make_server('strange', 'taken', $shards[0], 'taken');
+$coordinator->safe_psql('strange', "SELECT order_proc.add_shard('taken')");
+$coordinator->safe_psql('postgres', "CREATE SERVER nowhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '/nonexistent', dbname 'x'); CREATE USER MAPPING FOR CURRENT_USER SERVER nowhere;");
+
+# Output, errors, and the first SQLSTATE of the errors.
+sub run {
+	my ($sql, %how) = @_;
+	my ($output, $errors);
+	my $node = $how{node} // $coordinator;
+	my $database = $how{database} // 'postgres';
+	$node->psql($database, "\\set VERBOSITY verbose\n$sql", stdout => \$output, stderr => \$errors, on_error_stop => $how{stop} // 1, extra_params => $how{role} ? [ '-U', $how{role} ] : []);
+	my ($state) = $errors =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/;
+	return { output => $output, errors => $errors, state => $state // '' };
+}
+sub refused { my ($sql, $state, $name, %how) = @_; my $it = run($sql, %how); is($it->{state}, $state, $name) or diag $it->{errors}; return $it->{errors}; }
+sub gives { my ($sql, $wanted, $name, %how) = @_; my $it = run($sql, %how); is($it->{output}, $wanted, $name) or diag $it->{errors}; }
+
+# --- add_shard --------------------------------------------------------------------------------------------------
+
+refused("SELECT order_proc.add_shard('none')", '42704', 'add_shard: an unknown server');
+refused("SELECT order_proc.add_shard('itself')", '55000', 'add_shard: the coordinator');
+refused("SELECT order_proc.add_shard('plain')", '55000', 'add_shard: no extension');
+refused("SELECT order_proc.add_shard('old')", '55000', 'add_shard: another version');
+refused("SELECT order_proc.add_shard('hashed')", '55000', 'add_shard: another placement');
+refused("SELECT order_proc.add_shard('unprepared')", '55000', 'add_shard: max_prepared_transactions 0');
+refused("SELECT order_proc.add_shard('taken')", '55000', 'add_shard: of another cluster');
+refused("SELECT order_proc.add_shard('nowhere')", '08001', 'add_shard: unreachable');
+refused('SELECT order_proc.add_shard(NULL)', '22004', 'add_shard: NULL');
+$coordinator->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION order_proc.add_shard(name) TO guest; GRANT USAGE ON FOREIGN SERVER s0 TO guest;');
+refused("SELECT order_proc.add_shard('s0')", '42501', 'add_shard: not the owner of the store', role => 'guest');
+$coordinator->safe_psql('postgres', 'REVOKE EXECUTE ON FUNCTION order_proc.add_shard(name) FROM guest;');
+refused("SELECT order_proc.create_customer('A', 'B', id => 3); SELECT order_proc.add_shard('s0')", '55000', 'add_shard: the coordinator holds customers');
+$coordinator->safe_psql('postgres', 'DELETE FROM order_store.customers');
+
+run("BEGIN; SELECT order_proc.add_shard('s0'); SELECT order_proc.add_shard('s1'); ROLLBACK;");
+gives('SELECT count(*) FROM order_store.cluster', '0', 'add_shard rolled back: nothing is on the shard', node => $_) for @shards[ 0, 1 ];
+gives('SELECT count(*) FROM order_store.cluster', '0', 'and nothing here');
+gives(join("\n", 'BEGIN;', (map { "SELECT order_proc.add_shard('s$_');" } 0 .. 3), 'COMMIT;'), "0\n1\n2\n3", 'four shards in one transaction');
+refused("SELECT order_proc.add_shard('s1')", '42710', 'add_shard: a shard already');
+refused("SELECT order_proc.add_shard('filled')", '55000', 'add_shard: a later shard that is not empty');
+gives('SELECT count(*) FROM generate_series(-5000, 5000) AS c WHERE order_proc.shard_for_customer(c) <> ((c % 4) + 4) % 4', '0', 'a customer is on shard customer_id % 4');
+gives('SELECT order_proc.shard_id()', $_, "shard $_ knows its id", node => $shards[$_]) for 0 .. 3;
+gives('SELECT string_agg(concat_ws(\' \', id, server, reachable, version = layout, orders, in_doubt), \', \' ORDER BY id) FROM order_proc.shard_status',
+	join(', ', map { "$_ s$_ t t 0 0" } 0 .. 3), 'shard_status');
+
+# --- the same calls here and in one database ----------------------------------------------------------------------
+
+srand 20261;
+sub pick { return $_[ int rand @_ ]; }
+my @script = ('\set ON_ERROR_STOP off');
+my $customers = 24;
+push @script, sprintf "SELECT order_proc.create_customer('First %d', %s, %s, %d);", $_, pick('NULL', "'Last $_'"), pick('NULL', "'$_\@example.invalid'"), $_ for 1 .. $customers;
+push @script, "SELECT order_proc.create_customer('Twice', 'Twice', NULL, 7);";
+my $orders = 60;
+my $ids = join ', ', map { ":o$_" } 1 .. $orders;
+for my $n (1 .. $orders) {
+	my $items = 1 + int rand 4;
+	my @products = map { int rand 1000 } 1 .. $items;
+	my $array = sub { my ($make, $type) = @_; return 'ARRAY[' . join(',', map { $make->() } 1 .. $items) . "]::$type\[]"; };
+	my $key = $n % 3 ? 'NULL' : "'key $n'";
+	my $call = sprintf 'SELECT order_proc.create_order_with_items(%d, %s, %s, %s, %s, %s, %s, %s) AS o%d', 1 + int rand $customers,
+		pick('NULL', "'pending'", "'paid'", "'shipped'"), pick('NULL', 'NULL', '12.34'), $array->(sub { int rand 1000 }, 'bigint'),
+		$array->(sub { 1 + int rand 9 }, 'int'), $array->(sub { int(rand 10000) / 100 }, 'numeric'), pick('NULL', "'note $n, größer'"), $key, $n;
+	push @script, "$call \\gset";
+	next if $n % 3;
+	(my $again = $call) =~ s/ AS o$n$/ = :o$n AS "the same"/;
+	push @script, "$again;";
+	(my $other = $again) =~ s/ARRAY\[\d+/ARRAY[123456/;
+	push @script, "$other;";
+}
+my $columns = 'customer_id, status, total_amount, notes, customer_name, customer_email';
+my $items = q{(SELECT json_agg(json_build_array(i->'product_id', i->'quantity', i->'price')) FROM json_array_elements(items) AS i)};
+for my $n (1 .. $orders) {
+	push @script, "SELECT $columns FROM order_proc.get_order(:o$n);" if $n % 4 == 0;
+	push @script, "SELECT $columns, $items FROM order_proc.get_order_with_items(:o$n);" if $n % 4 == 1;
+	push @script, sprintf 'SELECT order_proc.update_order_status(:o%d, %s, %s);', $n, pick("'paid'", "'processing'", "'cancelled'", "'nonsense'", "'shipped'", 'NULL'), pick('NULL', 'NULL', "'pending'") if $n % 2;
+	push @script, "SELECT order_proc.delete_order(:o$n);", "SELECT order_proc.delete_order(:o$n);", "SELECT order_proc.get_order(:o$n) IS NULL;" if $n % 11 == 0;
+}
+push @script, "SELECT $columns, $items FROM order_proc.get_orders(ARRAY[$ids]);";
+push @script, "SELECT $columns, $items FROM order_proc.get_orders(ARRAY[:o3, :o50, 12345, :o3, :o2]::bigint[]);";
+push @script, 'SELECT order_proc.get_orders(ARRAY[:o3, NULL]::bigint[]);', "SELECT order_proc.get_orders('{}');", 'SELECT order_proc.get_orders(NULL);';
+push @script, "SELECT order_proc.refresh_order_totals(ARRAY[$ids]);", "SELECT order_proc.refresh_order_totals(ARRAY[:o1, :o1, 5]::bigint[]);", 'SELECT order_proc.refresh_order_totals(NULL);', "SELECT order_proc.refresh_order_totals('{}');";
+for my $limit (0, 1, 7, 50, 1000, 'NULL', -1) {
+	push @script, "SELECT $columns FROM order_proc.list_orders_paginated($limit, $_);" for 0, 1, 13, 59, 1000, 'NULL', -1;
+	for my $filter ('', ', customer_id => 5', ", status => 'paid'", ", customer_id => 5, status => 'paid'", ", status => 'nonsense'", ', customer_id => 999') {
+		push @script, "SELECT $columns FROM order_proc.list_orders_after($limit$filter);";
+		push @script, "SELECT created_at AS at FROM order_proc.get_order(:o40) \\gset", "SELECT $columns FROM order_proc.list_orders_after($limit, :'at', :o40$filter);" if $limit eq '7';
+	}
+}
+push @script, "SELECT order_proc.list_orders_after(5, now());", 'SELECT order_proc.list_orders_after(5, NULL, 5);';
+push @script, "SELECT $columns FROM order_proc.list_orders();", 'SELECT * FROM order_proc.order_counts();';
+push @script, 'SELECT order_proc.get_order(NULL);', 'SELECT order_proc.get_order(17);', 'SELECT order_proc.get_order_with_items(NULL);', 'SELECT order_proc.delete_order(NULL);', 'SELECT order_proc.get_order(-1);';
+push @script, "SELECT order_proc.update_order_status(4099, 'paid');", "SELECT order_proc.update_order_status(NULL, 'paid');";
+push @script, map { "SELECT order_proc.create_order_with_items($_) > 0;" } "NULL, 'paid', NULL, '{1}', '{1}', '{1}'", "5, 'nonsense', NULL, '{1}', '{1}', '{1}'", "999, NULL, NULL, '{1}', '{1}', '{1}'", "5, NULL, NULL, '{}', '{}', '{}'",
+	"5, NULL, NULL, '{1,2}', '{1}', '{1}'", "5, NULL, NULL, '{1}', '{0}', '{1}'", "5, NULL, NULL, '{1}', '{1}', '{-1}'", "5, NULL, NULL, '{1}', '{NULL}', '{1}'", "5, NULL, NULL, NULL, '{1}', '{1}'",
+	"5, NULL, 'NaN', '{1}', '{1}', '{1}'", "5, NULL, -1, '{1}', '{1}', '{1}'", "5, NULL, 1e11, '{1}', '{1}', '{1}'", "5, NULL, NULL, '{1}', '{1}', '{1e9}'", "5, NULL, NULL, '{1}', '{2147483647}', '{99999999}'",
+	"5, NULL, NULL, '{1}', '{1}', '{1}', NULL, repeat('x', 256)", "5, NULL, NULL, '{1}', '{1}', '{1}', NULL, ''";
+push @script, "SELECT order_proc.purge_idempotency_keys('0');", "SELECT order_proc.purge_idempotency_keys(NULL);", "SELECT order_proc.purge_idempotency_keys('0');";
+
+sub masked {
+	my ($errors) = @_;
+	return join "\n", map { s/^psql:<stdin>:\d+: //r =~ s/\b\d{4,}\b/ID/gr } grep { !/^(?:psql:<stdin>:\d+: )?(?:LOCATION|CONTEXT|SQL function|shard \d|SCHEMA NAME|TABLE NAME|COLUMN NAME|CONSTRAINT NAME)/ } split /\n/, $errors;
+}
+{
+	my $script = join "\n", @script;
+	my $here = run($script, stop => 0);
+	my $single = run($script, database => 'single', stop => 0);
+	my @here = split /\n/, $here->{output};
+	my @single = split /\n/, $single->{output};
+	cmp_ok(scalar @single, '>', 500, 'the calls return many rows');
+	is(scalar @here, scalar @single, 'the coordinator as many');
+	my @differ = grep { ($here[$_] // '') ne ($single[$_] // '') } 0 .. $#single;
+	is(join("\n", map { "$single[$_] -> $here[$_]" } splice @differ, 0, 5), '', 'and the same');
+	my @here_errors = split /\n/, masked($here->{errors});
+	my @single_errors = split /\n/, masked($single->{errors});
+	cmp_ok(scalar(grep { /ERROR/ } @single_errors), '>', 30, 'the calls raise many errors');
+	is_deeply(\@here_errors, \@single_errors, 'the coordinator the same ones');
+}
+gives('SELECT count(*) FROM order_store.orders', '0', 'no order is on the coordinator');
+gives("SELECT count(*) FROM order_store.orders WHERE customer_id % 4 <> $_", '0', "those of shard $_ belong there", node => $shards[$_]) for 0 .. 3;
+
+refused("INSERT INTO order_store.customers (id, first_name) VALUES (101, 'x')", 'OP402', 'a customer of another slot, on a shard', node => $shards[0]);
+refused("INSERT INTO order_store.customers (id, first_name) VALUES (101, 'x')", 'OP402', 'a customer on the coordinator');
+refused("SELECT order_proc.create_order_with_items(5, NULL, NULL, '{1}', '{1}', '{1}')", 'OP402', 'an order of another slot, on a shard', node => $shards[0]);
+refused("UPDATE order_store.customers SET id = 2 WHERE id = 4", 'OP402', 'a customer cannot be moved by hand', node => $shards[0]);
+gives('SELECT count(*), count(DISTINCT path) FROM order_proc.explain_fast_path()', join('|', split(/\|/, run('SELECT count(*), count(DISTINCT path) FROM order_proc.explain_fast_path()', database => 'single')->{output})), 'a shard takes the fast path as one database does', node => $shards[1]);
+
+# --- transactions ---------------------------------------------------------------------------------------------------------
+
+my $count = 'SELECT (SELECT sum(n) FROM order_proc.fan_out($$SELECT count(*) FROM order_store.orders$$) AS t(n bigint))';
+my $orders_now = run($count)->{output};
+sub orders_are { my ($more, $name) = @_; $orders_now += $more; gives($count, $orders_now, $name); }
+sub create { return "SELECT order_proc.create_order_with_items($_[0], NULL, NULL, '{1}', '{1}', '{1}') > 0;"; }
+
+run('BEGIN; ' . join(' ', map { create($_) } 1 .. 8) . ' COMMIT;');
+orders_are(8, 'a transaction over four shards commits');
+run('BEGIN; ' . join(' ', map { create($_) } 1 .. 8) . ' ROLLBACK;');
+orders_are(0, 'and rolls back');
+refused('BEGIN; ' . join(' ', map { create($_) } 1 .. 4) . ' SELECT 1/0; COMMIT;', '22012', 'an error here');
+orders_are(0, 'rolls all back');
+refused('BEGIN; ' . join(' ', map { create($_) } 1, 2, 999) . ' COMMIT;', '23503', 'an error there');
+orders_are(0, 'rolls all back, too');
+run('BEGIN; CREATE TEMPORARY TABLE here AS SELECT 1 AS x; ' . create(1) . ' COMMIT;');
+orders_are(1, 'one shard and a write here');
+gives('BEGIN; ' . create(1) . ' SAVEPOINT a; ' . create(2) . create(1) . " SAVEPOINT b; " . create(3) . ' RELEASE b; ROLLBACK TO a; ' . create(4) . ' SAVEPOINT c; ' . create(2) . ' RELEASE c; COMMIT;',
+	join("\n", ('t') x 6), 'savepoints');
+orders_are(3, 'roll back what was after them');
+run('BEGIN; ' . create(1) . ' SAVEPOINT a; ' . create(2) . create(999) . ' ROLLBACK TO a; ' . create(3) . ' COMMIT;', stop => 0);
+orders_are(2, 'also after an error');
+run('BEGIN; SAVEPOINT a; ' . create(2) . 'ROLLBACK TO a; ' . create(2) . 'ROLLBACK TO a; ' . create(2) . ' SAVEPOINT a; SAVEPOINT b; ' . create(2) . 'RELEASE b; ROLLBACK TO a; RELEASE a;' . create(2) . 'COMMIT;');
+orders_are(2, 'again and again');
+run(<<'SQL');
+DO $$
+BEGIN
+  FOR i IN 1..40 LOOP
+    BEGIN
+      PERFORM order_proc.create_order_with_items(i, NULL, NULL, '{1}', '{1}', '{1}');
+      IF i % 2 = 0 THEN RAISE EXCEPTION 'no'; END IF;
+    EXCEPTION WHEN raise_exception OR foreign_key_violation THEN NULL;
+    END;
+  END LOOP;
+END
+$$
+SQL
+orders_are(12, 'EXCEPTION blocks undo their part on the shards');
+refused('BEGIN; ' . create(1) . " PREPARE TRANSACTION 'x';", '0A000', 'PREPARE TRANSACTION of what used shards');
+orders_are(0, 'leaves nothing');
+
+# A constraint that is looked at when the transaction commits.
+$shards[2]->safe_psql('postgres', <<'SQL');
+CREATE FUNCTION public.never() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'never' USING ERRCODE = '23514'; END $$;
+CREATE CONSTRAINT TRIGGER never AFTER INSERT ON order_store.orders DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.notes = 'never') EXECUTE FUNCTION public.never();
+SQL
+my $never = "SELECT order_proc.create_order_with_items(2, NULL, NULL, '{1}', '{1}', '{1}', 'never') > 0;";
+refused("BEGIN; $never COMMIT;", '23514', 'a deferred constraint fails at the COMMIT of one shard');
+refused('BEGIN; ' . create(1) . $never . create(3) . ' COMMIT;', '23514', 'and of several');
+orders_are(0, 'all is rolled back');
+
+# One snapshot a shard.
+gives(<<"SQL", "t\nt\nt", 'REPEATABLE READ sees one snapshot of a shard');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT ($count) AS seen \\gset
+\\! psql -XAtq -d '@{[ $coordinator->connstr('postgres') ]}' -c "@{[ create(1) ]}"
+SELECT ($count) = :seen;
+COMMIT;
+SELECT ($count) = :seen + 1;
+SQL
+$orders_now++;
+
+# Prepared by hand under identifiers of this coordinator.
+my $cluster = $coordinator->safe_psql('postgres', "SELECT lpad(to_hex(coordinator_id), 16, '0') FROM order_store.cluster");
+for my $fate ([ 'aaaaaaaaaaaaaaaa', 0, 'rolled back' ], [ 'bbbbbbbbbbbbbbbb', 1, 'committed' ]) {
+	my ($nonce, $decided, $action) = @$fate;
+	my $base = "opc1_${cluster}_0000000000000003_$nonce";
+	for my $shard (1, 2) {
+		$shards[$shard]->safe_psql('postgres', "BEGIN; INSERT INTO order_store.customers (id, first_name) VALUES (@{[ 1000 + 4 * $decided + $shard ]}, 'by hand'); PREPARE TRANSACTION '${base}_000$shard'");
+	}
+	$coordinator->safe_psql('postgres', "INSERT INTO order_store.commit_log (gid, shard_ids) VALUES ('$base', '{1,2}')") if $decided;
+	gives('SELECT count(*), sum(in_doubt) FROM order_proc.shard_status', '4|2', 'two transactions are in doubt');
+	gives('SELECT shard_id, action FROM order_proc.recover() ORDER BY 1', "1|$action\n2|$action", "recover: $action");
+}
+gives("SELECT count(*) FROM order_store.customers WHERE first_name = 'by hand'", 1, 'as the coordinator decided', node => $shards[$_]) for 1, 2;
+
+# --- cancel, timeouts, broken connections ------------------------------------------------------------------------------------
+
+my $sleep = "SELECT * FROM order_proc.fan_out('SELECT pg_sleep(60)::text') AS t(x text)";
+my $soon = 0.25;
+
+# When the last of the shards ended what it did, as its log says.
+sub shards_ended {
+	my $last = 0;
+	for my $shard (@shards) {
+		$shard->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND pid <> pg_backend_pid())") or return 1e10;
+		my @ends = slurp_file($shard->logfile) =~ /^([\d.]+) \[\d+\] \S+ (?:ERROR:  canceling|FATAL:  connection to client lost|LOG:  could not receive)/mg;
+		$last = $ends[-1] if @ends && $ends[-1] > $last;
+	}
+	return $last;
+}
+for my $how ('cancel', 'statement_timeout') {
+	my ($took, $it) = (1e10);
+	# On a busy machine it has two more chances.
+	for my $try (1 .. 3) {
+		my ($errors, $input, $at) = ('', '');
+		local $ENV{PGAPPNAME} = 'sleeper';
+		my $run = IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $coordinator->connstr('postgres'), ($how eq 'cancel' ? () : ('-c', 'SET statement_timeout = 1000')), '-c', $sleep ], '<', \$input, '>', '/dev/null', '2>', \$errors);
+		$_->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND application_name = 'order_proc')") for $shards[3];
+		if ($how eq 'cancel') {
+			$at = $coordinator->safe_psql('postgres', "SELECT extract(epoch FROM clock_timestamp()), pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'sleeper' AND pid <> pg_backend_pid()") =~ s/\|.*//r;
+		} else {
+			$at = 1 + $coordinator->safe_psql('postgres', "SELECT extract(epoch FROM query_start) FROM pg_stat_activity WHERE application_name = 'sleeper' AND pid <> pg_backend_pid()");
+		}
+		IPC::Run::finish($run);
+		($it) = $errors =~ /ERROR:\s+(\S+)/;
+		$took = shards_ended() - $at;
+		last if $took <= $soon;
+	}
+	is($it, '57014', "$how of a fan-out");
+	cmp_ok($took, '<=', $soon, '  ends it on the shards soon');
+}
+
+sub shell_psql { my ($node, $sql) = @_; return sprintf q{\! psql -XAtq -d '%s' -c "%s" >/dev/null}, $node->connstr('postgres'), $sql; }
+my $cut = join "\n", '', (map { shell_psql($_, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'order_proc'") } @shards), '';
+gives("$count;$cut$count;$cut" . create(1) . $cut . create(2), "$orders_now\n$orders_now\nt\nt", 'broken connections are replaced between transactions');
+orders_are(2, 'and nothing is lost');
+refused('BEGIN; ' . create(1) . $cut . create(1) . ' COMMIT;', '08006', 'but not within one');
+refused('BEGIN; ' . create(1) . create(2) . $cut . ' COMMIT;', '08006', 'nor at its COMMIT');
+gives('BEGIN; ' . create(1) . " SAVEPOINT a; $cut" . create(1) . " ROLLBACK TO a; " . create(2) . " COMMIT;\n$count", "t\nt\n$orders_now", 'nor after ROLLBACK TO a savepoint', stop => 0);
+orders_are(0, 'all of it is rolled back');
+
+$shards[3]->stop('immediate');
+refused(create(3), '08001', 'a shard that is down');
+refused("$count", '08001', 'fan_out then');
+gives(create(2), 't', 'the others work');
+{
+	my $it = run("SELECT x FROM order_proc.fan_out('SELECT order_proc.shard_id()', NULL, 'warn') AS t(x int) ORDER BY x");
+	is($it->{output}, "0\n1\n2", 'on_failure warn gives the rows of the others');
+	like($it->{errors}, qr/WARNING:\s+08001:.*shard 3/, 'and warns');
+}
+gives('SELECT id, reachable FROM order_proc.shard_status ORDER BY id', "0|t\n1|t\n2|t\n3|f", 'shard_status tells it');
+refused('BEGIN; ' . create(1) . create(3) . ' COMMIT;', '08001', 'a transaction that wants it');
+$shards[3]->start;
+orders_are(1, 'is rolled back');
+
+my $postmaster = (split /\n/, slurp_file($shards[2]->data_dir . '/postmaster.pid'))[0];
+kill 'STOP', $postmaster;
+my $began = time;
+refused('SET order_proc.connect_timeout = 500; ' . create(2), '08001', 'a shard that hangs');
+cmp_ok(time - $began, '<', 3, 'holds nobody longer than connect_timeout');
+kill 'CONT', $postmaster;
+
+gives("SET order_proc.idle_timeout = '200ms'; $count;\n\\! sleep 1\n\\! psql -XAtq -d '@{[ $shards[0]->connstr('postgres') ]}' -c \"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'order_proc'\"\n$count", "$orders_now\n0\n$orders_now", 'idle connections are closed while the session waits');
+
+$coordinator->append_conf('postgresql.conf', "shared_preload_libraries = 'order_proc'\norder_proc.max_connections_per_shard = 2");
+$coordinator->restart;
+{
+	my $input = '';
+	my @runs = map { IPC::Run::start([ 'psql', '-XAtq', '-d', $coordinator->connstr('postgres'), '-c', $count, '-c', 'SELECT pg_sleep(60)' ], '<', \$input, '>', '/dev/null', '2>', '/dev/null') } 1, 2;
+	$shards[0]->poll_query_until('postgres', "SELECT count(*) = 2 FROM pg_stat_activity WHERE application_name = 'order_proc'");
+	$coordinator->poll_query_until('postgres', "SELECT count(*) = 2 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'");
+	refused("SET order_proc.connect_timeout = 300; $count", '53300', 'max_connections_per_shard over all sessions');
+	$coordinator->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'");
+	IPC::Run::finish($_) for @runs;
+	gives($count, $orders_now, 'there is room again when they have ended');
+}
+
+# --- rights and passwords ------------------------------------------------------------------------------------------------------
+
+$_->safe_psql('postgres', "SELECT order_proc.grant_store('clerk', 'write'), order_proc.grant_store('guest', 'write')") for $coordinator, @shards;
+$coordinator->safe_psql('postgres', 'REVOKE USAGE ON FOREIGN SERVER s0 FROM guest');
+my $clerk = 'SET SESSION AUTHORIZATION clerk; ';
+sub mapping { my ($options) = @_; $coordinator->safe_psql('postgres', 'SET log_statement = none; ' . join ' ', map { "DROP USER MAPPING IF EXISTS FOR clerk SERVER s$_; CREATE USER MAPPING FOR clerk SERVER s$_ OPTIONS ($options);" } 0 .. 3); }
+mapping("user 'clerk', password '$canary'");
+refused($clerk . create(1), '42501', 'no USAGE on the server');
+$coordinator->safe_psql('postgres', "GRANT USAGE ON FOREIGN SERVER s$_ TO clerk") for 0 .. 3;
+mapping("user 'guest'");
+refused($clerk . create(1), '2F003', 'a mapping without a password');
+mapping("user 'guest', password '$canary'");
+refused($clerk . create(1), '2F003', 'a password that the shard did not ask for');
+mapping("user 'clerk', password '$canary wrong'");
+my $messages = refused($clerk . create(1), '08001', 'a wrong password');
+unlike($messages, qr/authentication/, 'only the owner of the server reads why');
+mapping("user 'clerk', password '$canary'");
+gives($clerk . create(1) . 'BEGIN; ' . create(2) . create(3) . 'COMMIT; SELECT count(*) = ' . ($orders_now + 3) . ' FROM order_proc.list_orders()', "t\nt\nt\nt", 'the calls of a role with write rights');
+orders_are(3, 'are there');
+refused("$clerk $_", '42501', "not for everybody: $_") for "SELECT * FROM order_proc.fan_out('SELECT 1') AS t(x int)", "SELECT order_proc.fan_out_exec('DELETE FROM order_store.orders')", "SELECT order_proc.add_shard('s0')", 'SELECT order_proc.recover()', "SELECT order_proc.set_membership(1, 1, '')", 'TABLE order_store.commit_log', 'DELETE FROM order_store.slot_map';
+$coordinator->safe_psql('postgres', 'REVOKE SELECT ON order_store.orders FROM clerk');
+refused("$clerk SELECT order_proc.list_orders()", '42501', "the coordinator's privileges count: list_orders");
+refused("$clerk SELECT order_proc.get_order(4097)", '42501', 'get_order');
+$coordinator->safe_psql('postgres', 'GRANT SELECT ON order_store.orders TO clerk; ALTER TABLE order_store.orders ENABLE ROW LEVEL SECURITY');
+refused("$clerk SELECT order_proc.list_orders()", '0A000', "row security of the coordinator's table");
+refused("$clerk " . create(1), '0A000', 'also when writing');
+$coordinator->safe_psql('postgres', 'ALTER TABLE order_store.orders DISABLE ROW LEVEL SECURITY');
+$_->safe_psql('postgres', 'CREATE POLICY five ON order_store.orders USING (customer_id = 5); ALTER TABLE order_store.orders ENABLE ROW LEVEL SECURITY') for @shards;
+gives("$clerk SELECT DISTINCT customer_id FROM order_proc.list_orders()", '5', "row security of the shards' tables is honoured");
+$_->safe_psql('postgres', 'ALTER TABLE order_store.orders DISABLE ROW LEVEL SECURITY') for @shards;
+$_->safe_psql('postgres', 'REVOKE INSERT ON order_store.orders FROM clerk') for @shards;
+refused($clerk . create(1), '42501', 'and so are their privileges');
+
+# --- another encoding of the client -------------------------------------------------------------------------------------------------
+
+{
+	local $ENV{PGCLIENTENCODING} = 'LATIN1';
+	my $word = "gr\xf6\xdfer";
+	gives("SELECT order_proc.create_order_with_items(1, NULL, NULL, '{1}', '{1}', '{1}', '$word') AS o \\gset\nSELECT notes FROM order_proc.get_order(:o); SELECT notes FROM order_proc.list_orders_paginated(1); SELECT (order_proc.get_order_with_items(:o)).notes;"
+		. "SELECT x FROM order_proc.fan_out('SELECT notes FROM order_store.orders WHERE notes = \$1', ARRAY['$word']) AS t(x text)", join("\n", ($word) x 4), 'texts go there and back in LATIN1');
+	like(refused("SELECT order_proc.create_order_with_items(1, '$word', NULL, '{1}', '{1}', '{1}')", '22023', 'and so does an error'), qr/$word/, 'with its message');
+}
+$orders_now++;
+gives("SELECT encode(convert_to(notes, 'UTF8'), 'hex') FROM order_store.orders WHERE notes LIKE 'gr%er' AND notes NOT LIKE '% %'", unpack('H*', 'größer'), 'the shard has it in its own', node => $shards[1]);
+orders_are(0, 'as one order');
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+run('SELECT * FROM order_proc.recover()');
+gives('SELECT count(*) FROM order_store.commit_log', '0', 'no decision is left');
+gives('SELECT count(*) FROM pg_prepared_xacts', '0', "no prepared transaction is left on shard $shards[$_]{_name}", node => $shards[$_]) for 0 .. 3;
+{
+	my ($dump) = run_command([ 'pg_dump', '-d', $coordinator->connstr('postgres') ]);
+	like($dump, qr/CREATE USER MAPPING/, 'a dump has what PostgreSQL itself puts there');
+	$dump =~ s/CREATE USER MAPPING.*?\);\n//sg;
+	unlike($dump, qr/$canary/, 'else no password is in a dump');
+	unlike(run('SELECT * FROM pg_stat_activity; TABLE order_store.shards; SELECT * FROM order_proc.shard_status')->{output} . $messages, qr/$canary/, 'nor in views and messages');
+}
+$_->stop for $coordinator, @shards;
+for my $node ($coordinator, @shards) {
+	my $log = slurp_file($node->logfile);
+	is(join("\n", grep { / XX\d{3} (?:ERROR|FATAL|PANIC)|PANIC:|terminated by signal/ } split /\n/, $log), '', 'no crash and no internal error in the log of ' . $node->name);
+	unlike($log, qr/$canary/, 'no password in it');
+}
+
+done_testing();
