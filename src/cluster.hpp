@@ -35,7 +35,7 @@ struct Cluster {
 const Cluster& cluster_of(const Store& store);
 
 /// The shard that has the slot; OP403 when none does.
-const remote::Target& shard_of_slot(const Cluster& cluster, int slot);
+const remote::Target& shard_of_slot(const Cluster& of, int slot);
 
 /// On a shard: locks the slot against being moved away until the end of the transaction, and raises
 /// OP402 unless it is here. Elsewhere nothing.
