@@ -206,6 +206,10 @@ struct BatchResult {
 BatchResult fill_batch(const Store& store, int64 from, int batch_size) {
   BatchResult result{};
   as_owner_of(store, [&] {
+    // How many rows are left to fill in is what statistics know least about, above all of columns
+    // that are new: a batch must not scan and sort all of the table for the sake of an estimate.
+    for (const char* setting : {"enable_seqscan", "enable_bitmapscan", "enable_sort"})
+      pg::set_for_nest_level(setting, "off");
     (store.layout.has_name() ? next_batch : next_joined_batch)
         .run(store.layout.index,
              {pg::Value(Int64GetDatum(from)), pg::Value(Int64GetDatum(batch_size))});

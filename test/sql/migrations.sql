@@ -52,7 +52,7 @@ UNION ALL SELECT format('sequence %s.%s %s %s %s %s', sequencename, data_type, s
 UNION ALL SELECT format('sequence %s of %s', d.objid::regclass, pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid)) FROM pg_depend AS d JOIN r ON r.oid = d.objid WHERE relkind = 'S' AND deptype = 'a' AND classid = 'pg_class'::regclass
 UNION ALL SELECT format('schema %s owner %s acl %s', nspname, nspowner::regrole, nspacl) FROM pg_namespace WHERE nspname IN ('order_store', 'order_proc')
 UNION ALL SELECT format('member %s', pg_describe_object(d.classid, d.objid, d.objsubid)) FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass WHERE d.deptype = 'e' AND extname = 'order_proc'
-UNION ALL SELECT format('function %s %s acl %s comment %s', oid::regprocedure, md5(pg_get_functiondef(oid)), proacl, md5(obj_description(oid, 'pg_proc'))) FROM pg_proc WHERE pronamespace = to_regnamespace('order_proc') $$;
+UNION ALL SELECT format('function %s %s acl %s comment %s', oid::regprocedure, md5(CASE prokind WHEN 'a' THEN (SELECT a::text FROM pg_aggregate AS a WHERE aggfnoid = pg_proc.oid) ELSE pg_get_functiondef(oid) END), proacl, md5(obj_description(oid, 'pg_proc'))) FROM pg_proc WHERE pronamespace = to_regnamespace('order_proc') $$;
 -- Every row of the store but the history of migrations; sequences, too.
 CREATE FUNCTION data() RETURNS TABLE (line text) LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
