@@ -187,8 +187,8 @@ Datum order_proc_fan_out(PG_FUNCTION_ARGS) {
   const char* const query = text_to_cstring(args.get_text(0, "query").value);
   const TextArguments arguments = text_arguments(args, 1);
   const OnFailure on_failure = parse_on_failure(args.get_text(2, "on_failure").view());
-  (void)pg::expected_columns(fcinfo, "fan_out");
   pg::require_query(query);
+  (void)pg::expected_columns(fcinfo, "fan_out");
   const pg::ResultSet results(fcinfo);
   const Cluster* const cluster = routed({});
   if (cluster == nullptr) {

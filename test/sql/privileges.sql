@@ -54,6 +54,10 @@ END $$;
 -- The matrix: SQLSTATEs for nobody, read, write, admin, the owner, a superuser.
 CREATE TABLE matrix (id int GENERATED ALWAYS AS IDENTITY, name text, call text, expected text);
 INSERT INTO matrix (name, call, expected) VALUES
+('fan_out_aggregate', 'SELECT * FROM order_proc.fan_out_aggregate(''SELECT count(*) FROM order_store.orders'') AS t (n bigint)', '42501 42501 42501 42501 42501 ok'),
+('explain_fan_out_aggregate', 'SELECT order_proc.explain_fan_out_aggregate(''SELECT count(*) FROM order_store.orders'')', '42501 42501 42501 42501 42501 ok'),
+('partial', 'SELECT order_proc.partial(''count()'') FROM order_store.orders', '42501 ok ok ok ok ok'),
+('combine', 'SELECT order_proc.combine(''count()'', ''{}'', NULL, NULL::bigint)', '42501 42501 42501 42501 42501 ok'),
 ('create_store', 'SELECT order_proc.create_store()', '42501 42501 42501 42710 42501 42710'),
 ('migrate_store', 'SELECT order_proc.migrate_store()', '42501 42501 42501 42501 42501 ok'),
 ('apply_migration', 'SELECT order_proc.apply_migration(''1.0'', ''1.1'')', '42501 42501 42501 42501 42501 55000'),
@@ -148,7 +152,7 @@ INSERT INTO matrix (name, call, expected) VALUES
 ('', 'DROP EXTENSION order_proc CASCADE', '42501 42501 42501 42501 42501 ok'),
 ('', 'DROP SCHEMA order_store CASCADE', '42501 42501 42501 42501 ok ok');
 SELECT is((SELECT string_agg(p.proname, ', ') FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid JOIN pg_proc AS p ON p.oid = d.objid
-           WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e' AND e.extname = 'order_proc' AND p.proname NOT IN (SELECT name FROM matrix) AND p.proname !~ '^layout_\d+_\d+_(up|down)$|import'),
+           WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e' AND e.extname = 'order_proc' AND 'internal'::regtype <> ALL (p.proargtypes) AND p.proname NOT IN (SELECT name FROM matrix) AND p.proname !~ '^layout_\d+_\d+_(up|down)$|import'),
           NULL, 'every function is in the matrix, but for the import');
 CREATE TABLE answers (id int, path text, answers text);
 SELECT format('SET order_proc.fast_path = %s', path),
@@ -167,7 +171,7 @@ SELECT is((SELECT string_agg(pg_describe_object(classid, objid, 0), ', ') FROM m
              AND NOT (classid = 'pg_type'::regclass AND (SELECT typelem FROM pg_type WHERE oid = objid) <> 0) AND NOT (classid = 'pg_class'::regclass AND (SELECT relkind FROM pg_class WHERE oid = objid) = 'c')),
           NULL, 'every member has its comment');
 SELECT is((SELECT string_agg(proname, ', ' ORDER BY proname) FROM members JOIN pg_proc AS p ON p.oid = objid WHERE classid = 'pg_proc'::regclass AND NOT has_function_privilege('regress_op_nobody', p.oid, 'EXECUTE')),
-          'add_shard, apply_migration, create_store, fan_out, fan_out_exec, migrate_store, recover, set_membership', 'administration is not for everybody');
+          'add_shard, apply_migration, combine, combine_final, combine_step, create_store, explain_fan_out_aggregate, fan_out, fan_out_aggregate, fan_out_exec, migrate_store, recover, set_membership', 'administration is not for everybody');
 SELECT is((SELECT string_agg(r, ', ') FROM unnest(ARRAY['regress_op_nobody', 'regress_op_write', 'regress_op_admin', 'regress_op_owner']) AS r WHERE has_schema_privilege(r, 'order_proc', 'CREATE')), NULL, 'nobody may CREATE beside the functions');
 SELECT is((SELECT string_agg(grantee || ' ' || privilege_type || ' ' || table_name, ', ') FROM information_schema.role_table_grants WHERE table_schema = 'order_store' AND grantee = 'PUBLIC'
              AND NOT (SELECT relrowsecurity FROM pg_class WHERE relname = table_name AND relnamespace = 'order_store'::regnamespace)), NULL, 'nothing of the store is PUBLIC''s, unless row by row');
