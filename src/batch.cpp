@@ -12,6 +12,7 @@
 #include "parents.hpp"
 #include "pg/error.hpp"
 #include "pg/savepoint.hpp"
+#include "pg/sort.hpp"
 #include "pg/srf.hpp"
 #include "store.hpp"
 
@@ -89,7 +90,7 @@ struct ParentSet {
 ParentSet lock_parents(const Store& store, const Batch& batch, std::span<const uint32> rows) {
   auto* const ids = allocate<int64>(rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) ids[i] = batch.order_ids.values[rows[i]];
-  if (!std::is_sorted(ids, ids + rows.size())) std::sort(ids, ids + rows.size());
+  pg::sort_values(std::span<int64>(ids, rows.size()), std::less<>());
   const auto count = static_cast<std::size_t>(std::unique(ids, ids + rows.size()) - ids);
   auto* const known = allocate<bool>(count);
   lock_orders(store, {ids, count}, known);
@@ -114,6 +115,7 @@ std::span<uint32> find_faults(const Store& store, const Batch& batch, const Chun
   for (const int64 id : parents.ids) require_slot(store, core::slot_of_order(id));
   std::size_t kept = 0;
   for (std::size_t i = 0; i < count; ++i) {
+    if ((i & 0xFFFF) == 0) CHECK_FOR_INTERRUPTS();
     const int64 order_id = batch.order_ids.values[rows[i]];
     if (parents.contains(order_id))
       rows[kept++] = rows[i];
@@ -194,8 +196,8 @@ void report_chunk(const Work& work, const Chunk& chunk, int64 inserted, const Fa
 }
 
 void sort_by_row(const Faults& faults) {
-  std::sort(faults.list, faults.list + faults.count,
-            [](const Fault& a, const Fault& b) { return a.row < b.row; });
+  pg::sort_values(std::span<Fault>(faults.list, faults.count),
+                  [](const Fault& a, const Fault& b) { return a.row < b.row; });
 }
 
 /// Fails with the first faulty row, or inserts all.
@@ -227,7 +229,10 @@ void run_skip_row(const Work& work, const Chunk& chunk, std::span<const uint32> 
   const int64 inserted = insert_halving(work, chunk, rows, faults);
   sort_by_row(faults);
   report_chunk(work, chunk, inserted, nullptr);
-  for (std::size_t i = 0; i < faults.count; ++i) report_fault(work, chunk, faults.list[i]);
+  for (std::size_t i = 0; i < faults.count; ++i) {
+    if ((i & 0x3FF) == 0) CHECK_FOR_INTERRUPTS();
+    report_fault(work, chunk, faults.list[i]);
+  }
 }
 
 /// On a coordinator: what a row shows by itself is found here, the rest on the shards.

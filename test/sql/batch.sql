@@ -636,7 +636,8 @@ SELECT is(check_indexes(), 'right', 'and in every index');
 TRUNCATE order_store.order_items;
 SELECT is((SELECT sum(b.inserted) FROM million, order_proc.batch_create_order_items(o[100:], p[100:], q[100:], r[100:], 2147483647, 'skip_chunk') AS b), 0::numeric, 'a million rows in one chunk that fails');
 SELECT is((SELECT count(*) FROM order_store.order_items), 0::bigint, 'leave nothing');
-SELECT is((SELECT sum(b.inserted) FROM million, order_proc.batch_create_order_items(array_fill(o[1], ARRAY[1000000]), p, array_fill(1, ARRAY[1000000]), r, 2147483647) AS b), 1000000::numeric, 'a million rows in one chunk');
+SELECT is((SELECT sum(b.inserted) FROM million, order_proc.batch_create_order_items(
+  (SELECT array_agg(greatest(v, 10::bigint << 12 | 1862) ORDER BY n) FROM unnest(o) WITH ORDINALITY AS u (v, n)), p, array_fill(1, ARRAY[1000000]), r, 2147483647) AS b), 1000000::numeric, 'a million rows in one chunk');
 SELECT is(check_indexes(), 'right', 'are in every index');
 
 SELECT * FROM finish();
