@@ -82,6 +82,8 @@ void start_query(remote::Connection& connection, const char* query,
   remote::begin(connection, remote::Use::read);
   const bool part = connection.depth > 0;
   connection.alone = !part;
+  // Settings are kept for the next query: the end of this one must not undo them.
+  if (!part) remote::queue_sync(connection);
   remote::queue(connection, part ? begin_part : begin_read, Step::control, {});
   if (part) remote::queue(connection, read_only, Step::control, {});
   remote::queue_text(connection, query, Step::call, parameters);

@@ -69,8 +69,9 @@ struct Connection {
   std::array<Step, 24> steps;
   uint8 step_count;
   uint8 step_at;
-  bool in_flight;  ///< its end has not been read
-  bool streaming;  ///< the call's rows come one by one
+  uint8 inner_syncs;  ///< ends of parts of it that have not been read
+  bool in_flight;     ///< its end has not been read
+  bool streaming;     ///< the call's rows come one by one
   bool row_mode_set;
   uint32 parsing;  ///< the statement whose Parse is in flight
 

@@ -151,6 +151,12 @@ void queue_text(Connection& connection, const char* text, Step step, const Param
           connection);
 }
 
+void queue_sync(Connection& connection) {
+  if (connection.step_count == 0) return;
+  require(PQpipelineSync(connection.link) == 1, connection);
+  ++connection.inner_syncs;
+}
+
 void send(Connection& connection, bool streaming) {
   PQclear(connection.error);
   connection.error = nullptr;
@@ -179,6 +185,9 @@ std::optional<PGresult*> result_if_any(Connection& connection) {
         break;
       }
       step_ended(connection);
+    } else if (PQresultStatus(result) == PGRES_PIPELINE_SYNC && connection.inner_syncs > 0) {
+      PQclear(result);
+      --connection.inner_syncs;
     } else if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
       PQclear(result);
       connection.parsing = 0;

@@ -22,6 +22,10 @@ void queue(Connection& connection, Statement& statement, Step step, const Parame
 /// Queues any other text.
 void queue_text(Connection& connection, const char* text, Step step, const Parameters& parameters);
 
+/// Commits what is queued so far outside of a transaction: what follows may be rolled back without
+/// it.
+void queue_sync(Connection& connection);
+
 /// Ends the pipeline and sends what the socket takes; `streaming`: the call's rows will come one by
 /// one.
 void send(Connection& connection, bool streaming = false);

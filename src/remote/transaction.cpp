@@ -255,6 +255,7 @@ void abort_all() {
   });
   for (Connection* const connection : open) {
     send_quietly(*connection, "ROLLBACK");
+    connection->settings.known = false;
     transaction_over(*connection);
   }
   (void)finish_all(open, Interrupts::hold, after_milliseconds(abort_timeout));

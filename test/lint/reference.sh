@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# reference.sh [TOP]: docs/reference.md has a section "### name" for every function, procedure, type and view that the
+# reference.sh [TOP]: docs/reference.md has a section "### name" for every function, aggregate, procedure, type and view that the
 # scripts create in order_proc, every table they create in order_store and every setting of the library, and no other;
 # the section of a function gives its signature as the scripts do.
 set -euo pipefail
@@ -15,8 +15,8 @@ on_one_line() { tr -s ' \n' ' ' | sed 's/( /(/g; s/ )/)/g'; }
 # name(arguments) of all functions and procedures, one a line.
 signatures() {
   cat sql/*.sql | on_one_line |
-    grep -oE "CREATE (OR REPLACE )?(FUNCTION|PROCEDURE) order_proc\.[a-z_0-9]+\(([^()']|'[^']*'|\([^()]*\))*\)" |
-    sed -E 's/^CREATE (OR REPLACE )?(FUNCTION|PROCEDURE) order_proc\.//'
+    grep -oE "CREATE (OR REPLACE )?(FUNCTION|PROCEDURE|AGGREGATE) order_proc\.[a-z_0-9]+\(([^()']|'[^']*'|\([^()]*\))*\)" |
+    sed -E 's/^CREATE (OR REPLACE )?(FUNCTION|PROCEDURE|AGGREGATE) order_proc\.//'
 }
 
 created() {
