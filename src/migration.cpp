@@ -3,8 +3,7 @@
 // both directions. Here they are listed (the plan), run as the owner of the store, and written into
 // its history.
 //
-// Memory: the caller's. On ERROR the transaction takes everything back; `script` is set again at
-// each entry.
+// Memory: the caller's. On ERROR the transaction takes everything back.
 #include "migration.hpp"
 
 #include "names.hpp"
@@ -32,8 +31,6 @@ struct Step {
   std::size_t from() const { return direction == Direction::up ? version - 1 : version; }
   std::size_t to() const { return direction == Direction::up ? version : version - 1; }
 };
-
-bool script = false;
 
 /// layout_1_4_up
 const char* function_name(Step step) {
@@ -202,10 +199,6 @@ void attach_triggers(std::size_t version, Oid owner) {
   pg::as_store_owner(owner, [&] { run_statements({version, Direction::up}, {"attach"}); });
 }
 
-bool in_extension_script() {
-  return script;
-}
-
 void make_store(Oid owner, core::Placement placement, const char* placement_check) {
   const char* const by = caller_name();
   const TimestampTz start = GetCurrentTimestamp();
@@ -219,7 +212,6 @@ void make_store(Oid owner, core::Placement placement, const char* placement_chec
   CommandCounterIncrement();
   invalidate_store();
   const std::size_t installed = extension_layout();
-  script = false;
   for (std::size_t version = 1; version <= installed; ++version)
     take({version, Direction::up}, owner);
 }
@@ -251,7 +243,6 @@ Datum order_proc_apply_migration(PG_FUNCTION_ARGS) {
   during(*step, [&] { lock_store(open_store_at_any_layout()); });
   const Store& store = open_store_at_any_layout();
   if (store.layout.index != from) PG_RETURN_VOID();
-  script = creating_extension;
   const Oid owner = store.owner;
   pg::with_spi([&] { take(*step, owner); });
   PG_RETURN_VOID();
@@ -278,7 +269,6 @@ Datum order_proc_migrate_store(PG_FUNCTION_ARGS) {
                    core::layouts[target].data()),
             errhint("The way down is ALTER EXTENSION order_proc UPDATE TO '%s';",
                     core::layouts[target].data()));
-  script = false;
   pg::with_spi([&] {
     for (std::size_t version = layout + 1; version <= target; ++version) {
       // A restored store has nobody to keep waiting: the names are filled in on the way.

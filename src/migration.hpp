@@ -13,7 +13,4 @@ void make_store(Oid owner, core::Placement placement, const char* placement_chec
 /// Runs the idempotent statements of the step up to `version` again, as the owner. Inside with_spi.
 void attach_triggers(std::size_t version, Oid owner);
 
-/// Whether a step is being run by a script of the extension (and not by migrate_store).
-bool in_extension_script();
-
 }  // namespace order_proc
