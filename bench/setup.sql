@@ -41,7 +41,7 @@ CREATE FUNCTION bench.report(of_section text) RETURNS SETOF text LANGUAGE sql ST
   ), line AS (
     SELECT c.setting, m.items, c.position,
            format('| %s | %s | %s | %s | %s | %s | %s | %s | %s |',
-             lpad(m.items::text, 5), rpad(c.label, 58), lpad(round(m.us::numeric, 2)::text, 9),
+             lpad(m.items::text, greatest(5, length(m.items::text))), rpad(c.label, 58), lpad(round(m.us::numeric, 2)::text, 9),
              lpad(coalesce(round(r.median::numeric, 2)::text, ''), 6),
              rpad(CASE WHEN r.median IS NULL THEN '' ELSE format('%s .. %s', round(r.least::numeric, 2), round(r.most::numeric, 2)) END, 14),
              lpad(coalesce(round(r.by_cpu::numeric, 2)::text, ''), 6),
