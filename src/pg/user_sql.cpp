@@ -151,8 +151,10 @@ void read_only_query(const char* sql, std::span<const Value> texts, TupleDesc wa
     const Portal cursor =
         SPI_cursor_open_with_args(nullptr, sql, parameters.count, parameters.types,
                                   parameters.values, parameters.nulls, false, 0);
-    if (cursor->tupDesc == nullptr || !fits(wanted, cursor->tupDesc))
-      wrong_list(wanted, cursor->tupDesc);
+    if (cursor->tupDesc == nullptr)
+      ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("the query returns no rows"),
+              errhint("Give one SELECT."));
+    if (!fits(wanted, cursor->tupDesc)) wrong_list(wanted, cursor->tupDesc);
     drain(cursor, receiver);
     SPI_cursor_close(cursor);
   });

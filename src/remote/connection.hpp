@@ -99,10 +99,10 @@ enum ReadPreference { read_primary, read_prefer_standby };
 extern int read_preference;
 
 /// Connects to all targets at once, as the current user; those that are open already cost nothing.
-/// `connections` gets one for each target. `may_be_standby`: order_proc.read_preference counts.
+/// `wanted` gets one for each target. `may_be_standby`: order_proc.read_preference counts.
 /// Raises 42501 without USAGE on a server, 08001 when one cannot be reached; with `unreachable`,
 /// such a target's connection is null and the reason stands there.
-void connect(std::span<const Target> targets, std::span<Connection*> connections,
+void connect(std::span<const Target> targets, std::span<Connection*> wanted,
              bool may_be_standby = false, const char** unreachable = nullptr);
 
 /// Closes and forgets what libpq holds; the struct stays for the next use.

@@ -21,7 +21,7 @@ namespace {
 /// How long an abort waits for the shards.
 constexpr int abort_timeout = 1000;
 
-CommitProtocol protocol{};
+CommitProtocol commit_protocol{};
 
 struct Begin {
   Statement read_write;
@@ -225,11 +225,11 @@ void pre_commit() {
     commit_one(*written[0]);
     return end_reads();
   }
-  if (protocol.prepare == nullptr)
+  if (commit_protocol.prepare == nullptr)
     ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
             errmsg("a transaction that wrote on several shards cannot be committed"),
             errhint("Write on one shard a transaction."));
-  protocol.prepare(written);
+  commit_protocol.prepare(written);
   end_reads();
 }
 
@@ -324,13 +324,13 @@ void end_of_transaction(XactEvent event, void*) {
     case XACT_EVENT_COMMIT: {
       const auto prepared =
           gather(callback_room(), [](const Connection& c) { return c.prepared_here; });
-      if (!prepared.empty()) protocol.committed(prepared);
+      if (!prepared.empty()) commit_protocol.committed(prepared);
       return;
     }
     case XACT_EVENT_ABORT: {
       const auto prepared =
           gather(callback_room(), [](const Connection& c) { return c.prepared_here; });
-      if (!prepared.empty()) protocol.aborted(prepared);
+      if (!prepared.empty()) commit_protocol.aborted(prepared);
       abort_all();
       forget_broken();
       watch_idle_connections();
@@ -396,8 +396,8 @@ bool wrote_remotely() {
   return wrote;
 }
 
-void set_commit_protocol(const CommitProtocol& given) {
-  protocol = given;
+void set_commit_protocol(const CommitProtocol& protocol) {
+  commit_protocol = protocol;
 }
 
 void define_transaction_settings() {
