@@ -183,7 +183,6 @@ void commit_one(Connection& connection) {
   queue(connection, commit_statement, Step::call, {});
   send(connection);
   Connection* const one[] = {&connection};
-  HOLD_INTERRUPTS();
   const PGresult* const result =
       next_result(connection, Interrupts::hold, after_milliseconds(commit_timeout));
   const bool rolled_back =
@@ -191,7 +190,6 @@ void commit_one(Connection& connection) {
       std::string_view(PQcmdStatus(const_cast<PGresult*>(result))) == "ROLLBACK";
   const bool answered = result != nullptr || error_code(connection) != 0;
   const bool ended = finish_all(one, Interrupts::hold, after_milliseconds(commit_timeout));
-  RESUME_INTERRUPTS();
   if (!answered || !ended) {
     const bool lost = connection.lost;
     close_connection(connection);
