@@ -142,6 +142,21 @@ RESET intervalstyle;
 RESET extra_float_digits;
 RESET bytea_output;
 
+-- A state in text reads the same under whatever settings it was written.
+CREATE TABLE written (state bytea);
+SET datestyle = 'SQL, DMY';
+SET intervalstyle = 'sql_standard';
+SET extra_float_digits = -10;
+SET timezone = 'Asia/Kolkata';
+INSERT INTO written SELECT order_proc.partial('pairs(numeric, timestamptz)', 1.5, '2024-02-01 10:00+00'::timestamptz) FROM generate_series(1, 1000);
+SET datestyle = 'ISO, MDY';
+SET intervalstyle = 'iso_8601';
+RESET extra_float_digits;
+SET timezone = 'Europe/Berlin';
+SELECT is((SELECT order_proc.combine('pairs(numeric, timestamptz)', '{numeric,timestamptz}', state, NULL::text) FROM written), '1000 4000 1706781600 100.000000 2714400', 'a state written under other settings');
+RESET datestyle;
+RESET intervalstyle;
+
 -- Stable functions: a constant for all shards, unless it depends on the row and on settings alone.
 SET order_proc_test.word = 'paid';
 CREATE FUNCTION counted(n int DEFAULT 3) RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN n + (SELECT count(*) FROM order_store.customers); END $$;
