@@ -1,6 +1,6 @@
 // A function is described once per session: the text of its remote call and how its values are sent
-// and received. A call that fails before anything was written goes once more, when the shard turned
-// out to have lost the slot (OP402) or the connection was found broken at its first use.
+// and received. A call on one shard goes once more when the connection was found broken at its
+// first use in the transaction: nothing of it was there.
 #include "routing.hpp"
 
 #include "pg/compat.hpp"
