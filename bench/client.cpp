@@ -1,0 +1,240 @@
+// client: times statements over libpq, variants in turn, for the sections of bench/run that need
+// several servers.
+//
+//   client PAIRS MILLISECONDS FILE
+//
+// FILE has a variant a line, its fields between tabs: name, mode, a statement for each new session
+// or nothing, the statement, a file with a parameter a line or nothing, and one or more connection
+// strings. Prints name, pair and microseconds per call, between tabs. A pair is one slice of
+// MILLISECONDS of each variant, every other time in the opposite sequence. Modes:
+//   warm     connected; the statement, prepared, goes to all connections at once, and the call ends
+//   with the last answer cold     each call connects anew, to all at once, and runs the statement
+//   unprepared free:N   N sessions at once, each with a call under way all the time: microseconds
+//   are those of all over all calls
+#include <libpq-fe.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Closer {
+  void operator()(PGconn* connection) const { PQfinish(connection); }
+};
+using Connection = std::unique_ptr<PGconn, Closer>;
+
+struct Variant {
+  std::string name, mode, prelude, statement;
+  std::vector<std::string> parameters, servers;
+  std::vector<Connection> connections;
+  std::size_t next = 0;
+  int calls = 1;
+};
+
+[[noreturn]] void fail(const std::string& what, const std::string& why) {
+  std::fprintf(stderr, "%s: %s\n", what.c_str(), why.c_str());
+  std::exit(1);
+}
+
+void run(PGconn* connection, const Variant& variant, const std::string& sql) {
+  PGresult* const result = PQexec(connection, sql.c_str());
+  const ExecStatusType status = PQresultStatus(result);
+  if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
+    fail(variant.name, PQerrorMessage(connection));
+  PQclear(result);
+}
+
+void wait_for(std::vector<pollfd>& sockets) {
+  if (poll(sockets.data(), sockets.size(), 60000) <= 0) fail("poll", "nothing came for a minute");
+}
+
+/// Connects to all servers at once.
+std::vector<Connection> connect(const Variant& variant) {
+  std::vector<Connection> connections;
+  std::vector<PostgresPollingStatusType> states;
+  for (const std::string& server : variant.servers) {
+    connections.emplace_back(PQconnectStart(server.c_str()));
+    states.push_back(PGRES_POLLING_WRITING);
+  }
+  for (;;) {
+    std::vector<pollfd> sockets;
+    std::vector<std::size_t> which;
+    for (std::size_t i = 0; i < connections.size(); ++i) {
+      if (states[i] == PGRES_POLLING_OK) continue;
+      sockets.push_back({PQsocket(connections[i].get()),
+                         static_cast<short>(states[i] == PGRES_POLLING_READING ? POLLIN : POLLOUT),
+                         0});
+      which.push_back(i);
+    }
+    if (which.empty()) return connections;
+    wait_for(sockets);
+    for (std::size_t i = 0; i < which.size(); ++i) {
+      if (sockets[i].revents == 0) continue;
+      PGconn* const connection = connections[which[i]].get();
+      states[which[i]] = PQconnectPoll(connection);
+      if (states[which[i]] == PGRES_POLLING_FAILED) fail(variant.name, PQerrorMessage(connection));
+    }
+  }
+}
+
+void prepare(Variant& variant) {
+  for (const Connection& connection : variant.connections) {
+    if (!variant.prelude.empty()) run(connection.get(), variant, variant.prelude);
+    PGresult* const result =
+        PQprepare(connection.get(), "call", variant.statement.c_str(), 0, nullptr);
+    if (PQresultStatus(result) != PGRES_COMMAND_OK)
+      fail(variant.name, PQerrorMessage(connection.get()));
+    PQclear(result);
+  }
+}
+
+void send(Variant& variant, PGconn* connection) {
+  int sent = 0;
+  if (variant.mode == "cold") {
+    sent = PQsendQuery(connection, variant.statement.c_str());
+  } else if (variant.parameters.empty()) {
+    sent = PQsendQueryPrepared(connection, "call", 0, nullptr, nullptr, nullptr, 0);
+  } else {
+    const char* const value =
+        variant.parameters[variant.next++ % variant.parameters.size()].c_str();
+    sent = PQsendQueryPrepared(connection, "call", 1, &value, nullptr, nullptr, 0);
+  }
+  if (sent == 0 || PQflush(connection) != 0) fail(variant.name, PQerrorMessage(connection));
+}
+
+/// Takes what has come; true when the call is over.
+bool finished(const Variant& variant, PGconn* connection) {
+  if (PQconsumeInput(connection) == 0) fail(variant.name, PQerrorMessage(connection));
+  while (PQisBusy(connection) == 0) {
+    PGresult* const result = PQgetResult(connection);
+    if (result == nullptr) return true;
+    if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
+      fail(variant.name, PQresultErrorMessage(result));
+    if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 0)
+      fail(variant.name, "no rows");
+    PQclear(result);
+  }
+  return false;
+}
+
+/// One call: to all connections at once.
+void call(Variant& variant) {
+  std::vector<Connection> fresh;
+  if (variant.mode == "cold") fresh = connect(variant);
+  const std::vector<Connection>& connections = variant.mode == "cold" ? fresh : variant.connections;
+  std::vector<PGconn*> busy;
+  for (const Connection& connection : connections) {
+    send(variant, connection.get());
+    busy.push_back(connection.get());
+  }
+  while (!busy.empty()) {
+    std::vector<pollfd> sockets;
+    for (PGconn* const connection : busy) sockets.push_back({PQsocket(connection), POLLIN, 0});
+    wait_for(sockets);
+    std::erase_if(busy, [&](PGconn* connection) {
+      const auto socket = std::find_if(sockets.begin(), sockets.end(), [&](const pollfd& s) {
+        return s.fd == PQsocket(connection);
+      });
+      return socket->revents != 0 && finished(variant, connection);
+    });
+  }
+}
+
+/// Calls with one under way in each session all the time.
+void call_freely(Variant& variant, int calls) {
+  int started = 0;
+  int over = 0;
+  for (const Connection& connection : variant.connections) {
+    send(variant, connection.get());
+    ++started;
+  }
+  while (over < started) {
+    std::vector<pollfd> sockets;
+    for (const Connection& connection : variant.connections)
+      sockets.push_back({PQsocket(connection.get()), POLLIN, 0});
+    wait_for(sockets);
+    for (std::size_t i = 0; i < sockets.size(); ++i) {
+      PGconn* const connection = variant.connections[i].get();
+      if (sockets[i].revents == 0 || PQtransactionStatus(connection) == PQTRANS_IDLE) continue;
+      if (!finished(variant, connection)) continue;
+      ++over;
+      if (started >= calls) continue;
+      send(variant, connection);
+      ++started;
+    }
+  }
+}
+
+double slice(Variant& variant, int calls) {
+  const Clock::time_point began = Clock::now();
+  int made = calls;
+  if (variant.mode.starts_with("free:")) {
+    made = std::max(calls, static_cast<int>(variant.connections.size()));
+    call_freely(variant, made);
+  } else {
+    for (int i = 0; i < calls; ++i) call(variant);
+  }
+  return std::chrono::duration<double, std::micro>(Clock::now() - began).count() / made;
+}
+
+std::vector<std::string> lines_of(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) fail(path, "cannot be read");
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  return lines;
+}
+
+Variant read_variant(const std::string& line) {
+  Variant variant;
+  std::istringstream fields(line);
+  std::string parameters;
+  std::getline(fields, variant.name, '\t');
+  std::getline(fields, variant.mode, '\t');
+  std::getline(fields, variant.prelude, '\t');
+  std::getline(fields, variant.statement, '\t');
+  std::getline(fields, parameters, '\t');
+  if (!parameters.empty()) variant.parameters = lines_of(parameters);
+  for (std::string server; std::getline(fields, server, '\t');) variant.servers.push_back(server);
+  if (variant.servers.empty()) fail(line, "a variant without a server");
+  if (variant.mode.starts_with("free:"))
+    variant.servers.assign(static_cast<std::size_t>(std::stoi(variant.mode.substr(5))),
+                           std::string(variant.servers[0]));
+  return variant;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count != 4) fail("usage", "client PAIRS MILLISECONDS FILE");
+  const int pairs = std::stoi(arguments[1]);
+  const double milliseconds = std::stod(arguments[2]);
+  std::vector<Variant> variants;
+  for (const std::string& line : lines_of(arguments[3])) variants.push_back(read_variant(line));
+  for (Variant& variant : variants) {
+    if (variant.mode != "cold") {
+      variant.connections = connect(variant);
+      prepare(variant);
+      // Past the five plans that a prepared statement may get for its parameters.
+      (void)slice(variant, 20);
+    }
+    variant.calls = std::max(1, static_cast<int>(milliseconds * 1000 / slice(variant, 5)));
+  }
+  for (int pair = 1; pair <= pairs; ++pair) {
+    for (std::size_t i = 0; i < variants.size(); ++i) {
+      Variant& variant = variants[pair % 2 == 1 ? i : variants.size() - 1 - i];
+      std::printf("%s\t%d\t%.3f\n", variant.name.c_str(), pair, slice(variant, variant.calls));
+    }
+  }
+  return 0;
+}
