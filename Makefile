@@ -54,6 +54,7 @@ LINTS = $(addprefix lint-,self_test layers scheduled format reference)
 lint-build: $(shlib)
 	@test/lint/longjmp.sh $(GLUE_OBJS)
 	@test/lint/exports.sh $(shlib) src/order_proc.map $(DATA)
+	@test/lint/failpoints.sh $(shlib)
 	@test/lint/migrations.sh
 	@test/lint/versions.sh
 

@@ -1,6 +1,7 @@
 // The module: its magic, its settings, its callbacks. No logic, and nothing that can raise:
 // pg_upgrade loads the library into servers where nothing else of the extension exists.
 #include "cluster.hpp"
+#include "failpoints.hpp"
 #include "fast_path.hpp"
 #include "import.hpp"
 #include "remote/limits.hpp"
@@ -24,6 +25,9 @@ PGDLLEXPORT void _PG_init() {
   remote::define_connection_settings();
   remote::define_transaction_settings();
   remote::define_limits();
+#ifdef ORDER_PROC_FAILPOINTS
+  define_failpoint_settings();
+#endif
   MarkGUCPrefixReserved("order_proc");
   watch_store();
   watch_statuses();

@@ -41,6 +41,12 @@ copy_old_server() {
   chroot "$root" ldconfig
 }
 
+# in_chroot ROOT COMMAND...: with /proc, which goes with the command.
+in_chroot() {
+  # shellcheck disable=SC2016
+  unshare --mount -- sh -c 'mount -t proc proc "$1/proc" && exec chroot "$@"' - "$@"
+}
+
 build() {
   local root=$1
   copy_checkout "$work/old"
@@ -50,7 +56,9 @@ build() {
   cp -r "$work/old" "$root/opt/order_proc"
   find "$root/opt/order_proc" \( -name '*.o' -o -name '*.so' -o -name '*.d' \) -type f -delete
   chroot "$root" make -C /opt/order_proc PG_CONFIG="/usr/lib/postgresql/$new_major/bin/pg_config" -j "$(nproc)" order_proc.so || return
-  chroot "$root" make -C /opt/order_proc PG_CONFIG="/usr/lib/postgresql/$new_major/bin/pg_config" install
+  # The lints, which every installation runs, read from processes.
+  ln -sfn /proc/self/fd "$root/dev/fd"
+  in_chroot "$root" make -C /opt/order_proc PG_CONFIG="/usr/lib/postgresql/$new_major/bin/pg_config" install
 }
 
 main() {

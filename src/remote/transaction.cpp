@@ -3,6 +3,7 @@
 // what it had open.
 #include "remote/transaction.hpp"
 
+#include "failpoints.hpp"
 #include "pg/error.hpp"
 #include "remote/cancel.hpp"
 #include "remote/limits.hpp"
@@ -180,8 +181,10 @@ void require_sound(const Connection& connection) {
 
 /// The one shard that was written: its commit decides.
 void commit_one(Connection& connection) {
+  ORDER_PROC_FAILPOINT("one_before_commit");
   queue(connection, commit_statement, Step::call, {});
   send(connection);
+  ORDER_PROC_FAILPOINT("one_commit_sent");
   Connection* const one[] = {&connection};
   const PGresult* const result =
       next_result(connection, Interrupts::hold, after_milliseconds(commit_timeout));
@@ -370,6 +373,7 @@ void begin(Connection& connection, Use use) {
   if (connection.depth == 0) {
     const bool alone = use == Use::read && !IsolationUsesXactSnapshot() && !connection.pooled;
     if (!alone) {
+      ORDER_PROC_FAILPOINT("f1_before_begin");
       queue(connection, begin_statement(), Step::control, {});
       connection.depth = 1;
       connection.begin_level = level;

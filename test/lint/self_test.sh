@@ -160,7 +160,19 @@ file_lints() {
 }
 
 longjmp_lint
+failpoints_lint() {
+  local library=$scratch/sample.so
+  echo 'const char* order_proc_one() { return "plain"; }' >"$scratch/failpoints.cpp"
+  $cxx -g -shared -fPIC "$scratch/failpoints.cpp" -o "$library"
+  must passes 'failpoints.sh on a library without' "$lint/failpoints.sh" "$library"
+  echo 'const char* order_proc_one() { return "order_proc.failpoint"; }' >"$scratch/failpoints.cpp"
+  $cxx -g -shared -fPIC "$scratch/failpoints.cpp" -o "$library"
+  must fails 'failpoints.sh on one with a setting' "$lint/failpoints.sh" "$library"
+  said 'for tests only'
+}
+
 exports_lint
+failpoints_lint
 file_lints
 [ "$bad" = 0 ] || exit 1
 echo "self test: OK, $checks checks of the lints with $cxx"

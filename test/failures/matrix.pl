@@ -1,0 +1,98 @@
+# Every point of a commit over two shards, times what may break there: the process, the server, a shard, the network. What the
+# client was told is what is there; both orders or none; and nothing stays prepared.
+#
+#   FAILURES_FREEZE=10   seconds that a frozen server or a silent network stays so (3)
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use Failures;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $freeze = $ENV{FAILURES_FREEZE} // 3;
+my $cluster = Failures->new(shards => 3);
+my $coordinator = $cluster->{coordinator};
+my @shards = @{ $cluster->{shards} };
+# An order for each of two shards, in the sequence in which they commit.
+my @customers = map { $coordinator->safe_psql('postgres', "SELECT min(n) FROM generate_series(1, 200) AS n WHERE order_proc.shard_for_customer(n) = $_") } 0, 1;
+plan(skip_all => 'the library was built without ORDER_PROC_FAILPOINTS') if $coordinator->psql('postgres', "SET order_proc.failpoint = ''") != 0;
+
+my $serial = 0;
+sub orders_of { my ($key) = @_; return map { "SELECT order_proc.create_order_with_items($customers[$_], 'pending', NULL, '{1,2}', '{1,2}', '{1.25,2.50}', NULL, '$key$_')" } 0, 1; }
+
+my %breaks = (
+	'nothing' => sub { },
+	'the session is cancelled' => sub { my ($pid) = @_; $coordinator->safe_psql('postgres', "SELECT pg_cancel_backend($pid)"); },
+	'the session is terminated' => sub { my ($pid) = @_; $coordinator->safe_psql('postgres', "SELECT pg_terminate_backend($pid)"); },
+	'kill -9 of the session' => sub { my ($pid) = @_; kill 'KILL', $pid; },
+	'kill -9 of the coordinator' => sub { my ($pid) = @_; $cluster->kill_node($coordinator); kill 'KILL', $pid; },
+	'kill -9 of the first shard' => sub { $cluster->kill_node($shards[0]); },
+	'kill -9 of the second shard' => sub { $cluster->kill_node($shards[1]); },
+	'kill -9 of both shards' => sub { $cluster->kill_node($_) for @shards[ 0, 1 ]; },
+	'sessions of the second shard are terminated' => sub { $shards[1]->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"); },
+	'the second shard freezes' => sub { $cluster->freeze($shards[1]); },
+	'the network to the second shard is cut' => sub { $cluster->cut(1); },
+	'the network to both shards is cut' => sub { $cluster->cut($_) for 0, 1; },
+	'the network to the second shard is silent' => sub { $cluster->swallow(1); });
+
+# At each point, whether an error may be raised there by us, and what must come out when nothing breaks.
+my @points = (
+	[ 'f1_before_begin', 1 ], [ 'f3_decision_written', 1 ], [ 'f4_prepare_sent', 1 ], [ 'f6_prepared_first', 1 ], [ 'f8_prepared', 1 ],
+	[ 'f13_before_commit_prepared', 0 ], [ 'f14_commit_prepared_first', 0 ]);
+
+# Lets the session reach the point, breaks something there, lets it go, makes everything whole and looks.
+sub check {
+	my ($point, $break, @commands) = @_;
+	my $key = 'k' . ++$serial . '-';
+	my $what = "$point, $break";
+	my $session = $cluster->start_session("SET order_proc.failpoint = '$point=pause'", 'BEGIN', (map { ref $_ ? $_->($key) : $_ } @commands), 'COMMIT');
+	my $reached = $coordinator->data_dir . '/failpoint_reached';
+	for (1 .. 1000) { last if -s $reached || !IPC::Run::pumpable($session->{run}); sleep 0.01; IPC::Run::pump_nb($session->{run}); }
+	unless (-s $reached) { fail("$what: the point is reached"); diag $session->{messages}; $cluster->end_session($session); return; }
+	chomp(my $pid = slurp_file($reached));
+	$breaks{$break}->($pid);
+	my $released = time;
+	unlink $reached;
+	my $frozen = $break =~ /freezes|silent/;
+	# The client is answered while the shard still hangs, or when it comes back, whatever is sooner.
+	while ($frozen && time - $released < $freeze) { sleep 0.02; IPC::Run::pump_nb($session->{run}); last unless IPC::Run::pumpable($session->{run}); }
+	my $answered = time - $released;
+	cmp_ok($answered, '<=', 2.5, sprintf('%s: the commit is answered after %.2f s', $what, $answered)) if $frozen && $point =~ /^f1[34]/;
+	$cluster->heal if $frozen;
+	my $told = $cluster->end_session($session);
+	$cluster->heal;
+	my $took = eval { $cluster->settle };
+	if (!defined $took) { fail("$what: settled"); diag $@; BAIL_OUT('what follows would mean nothing'); }
+	my @there = map { $coordinator->safe_psql('postgres', "SELECT order_proc.outcome($customers[$_], '$key$_') IS NOT NULL") } grep { "@{[ map { ref $_ ? $_->('') : $_ } @commands ]}" =~ /\($customers[$_],/ } 0, 1;
+	my $there = join '', @there;
+	my $wanted = $told eq 'ok' ? qr/^t+$/ : $told eq 'failed' ? qr/^f+$/ : qr/^(?:t+|f+)$/;
+	like($there, $wanted, "$what: told $told $session->{state}, there $there") or diag $session->{messages};
+	return $told;
+}
+
+my @both = map { my $n = $_; sub { my ($key) = @_; (orders_of($key))[$n] } } 0, 1;
+for my $point (@points) {
+	my ($name, $may_fail) = @$point;
+	for my $break (sort keys %breaks) { check($name, $break, @both); }
+	next unless $may_fail;
+	my $session = $cluster->start_session("SET order_proc.failpoint = '$name=error'", 'BEGIN', orders_of('e' . ++$serial . '-'), 'COMMIT');
+	is($cluster->end_session($session), 'failed', "$name, an error: the transaction fails");
+	is($session->{state}, '58030', '  with that error');
+	cmp_ok($cluster->settle, '<=', 5, '  nothing stays prepared');
+	is($coordinator->safe_psql('postgres', "SELECT order_proc.outcome($customers[0], 'e$serial-0') IS NULL AND order_proc.outcome($customers[1], 'e$serial-1') IS NULL"), 't', '  and nothing is there');
+}
+# One shard, no local write: its commit decides.
+for my $point ('one_before_commit', 'one_commit_sent') {
+	for my $break (sort keys %breaks) {
+		next if $break =~ /second|both/;
+		check($point, $break, $both[0]);
+	}
+}
+
+my ($violations) = eval { $cluster->orders; [] } // [$@];
+is("@$violations", '', 'every order is whole and on its shard');
+is($coordinator->safe_psql('postgres', 'SELECT count(*) FROM order_proc.in_doubt'), '0', 'nothing is in doubt');
+done_testing();
