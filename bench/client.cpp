@@ -225,8 +225,10 @@ int main(int count, char** arguments) {
     if (variant.mode != "cold") {
       variant.connections = connect(variant);
       prepare(variant);
-      // Past the five plans that a prepared statement may get for its parameters.
-      (void)slice(variant, 20);
+      // Past the five plans that a prepared statement may get for its parameters, and past the
+      // first calls of many shards.
+      (void)slice(variant,
+                  20 + static_cast<int>(std::min<std::size_t>(variant.parameters.size(), 500)));
     }
     variant.calls = std::max(1, static_cast<int>(milliseconds * 1000 / slice(variant, 5)));
   }

@@ -1,7 +1,5 @@
--- The coordinator of `shards`: a cluster of four, and beside it the same over PL/Proxy, dblink and postgres_fdw.
+-- The coordinator of `shards`, which has a store: a cluster of four, and beside it the same over PL/Proxy, dblink and postgres_fdw.
 -- Variables: folder (server N has its socket in folder || N), port.
-CREATE EXTENSION order_proc;
-SELECT order_proc.create_store();
 CREATE EXTENSION postgres_fdw;
 CREATE EXTENSION dblink;
 CREATE EXTENSION plproxy;
