@@ -9,5 +9,13 @@ DROP FUNCTION order_proc.layout_1_8_down();
 -- Atomic orders, reads and restore points
 
 -- Recovery
+DROP FUNCTION order_proc.write_receipt(text, bigint, text, bigint);
+DROP FUNCTION order_proc.register_coordinator(bigint, int, int, bigint, bigint);
+DROP FUNCTION order_proc.join_cluster(bigint, int, int, bigint);
+DROP FUNCTION order_proc.adopt_cluster();
+DROP VIEW order_proc.in_doubt;
+DROP FUNCTION order_proc.in_doubt_transactions();
+DROP TYPE order_proc.in_doubt_transaction;
+DROP FUNCTION order_proc.outcome(bigint, text);
 
 -- Imports over shards
