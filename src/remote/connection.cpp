@@ -133,7 +133,7 @@ bool start(Connection& connection, bool quiet) {
     no_password(connection, "Non-superusers must provide a password in the user mapping.");
   }
   forget_session(connection);
-  reserve_place(connection);
+  if (!connection.mapped) reserve_place(connection);
   if (!AcquireExternalFD()) {
     release_place(connection);
     ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_RESOURCES),
@@ -292,7 +292,8 @@ Connection& find_or_make(const Target& target, bool standby) {
   const Oid user = target.mapped ? target.user : GetUserId();
   for (Connection* connection = connections; connection != nullptr; connection = connection->next)
     if (connection->server == target.server && connection->user == user &&
-        connection->standby == standby && connection->coordinator_id == target.coordinator_id) {
+        connection->standby == standby && connection->mapped == target.mapped &&
+        connection->coordinator_id == target.coordinator_id) {
       connection->shard_id = target.shard_id;
       connection->fenced = target.fenced;
       return *connection;
@@ -304,6 +305,7 @@ Connection& find_or_make(const Target& target, bool standby) {
   made->shard_id = target.shard_id;
   made->coordinator_id = target.coordinator_id;
   made->fenced = target.fenced;
+  made->mapped = target.mapped;
   made->standby = standby;
   made->next = connections;
   connections = made;

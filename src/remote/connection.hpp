@@ -42,6 +42,7 @@ struct Connection {
   int shard_id;
   int64 coordinator_id;
   bool fenced;        ///< see Target
+  bool mapped;        ///< see Target; one of recovery, which has no part in the limit
   uint32 timeline;    ///< of this server when it joined; 0: none was told
   bool unregistered;  ///< the shard has yet to hear of this server
   bool standby;       ///< for reads, perhaps of a standby
