@@ -112,10 +112,11 @@ bool adopts(const Cluster& here, pg::Value former) {
 
 ProcessUtility_hook_type next_hook = nullptr;
 
-/// OP503 when the fence was closed since this session joined.
-void pass_fence() {
+/// OP503 when the fence was closed since this session joined. A PREPARE decides nothing, and would
+/// keep the lock.
+void pass_fence(bool commits) {
   const LOCKTAG tag = pg::lock_tag(pg::LockKind::fence, 0);
-  (void)LockAcquire(&tag, ShareLock, false, false);
+  if (commits) (void)LockAcquire(&tag, ShareLock, false, false);
   AcceptInvalidationMessages();
   if (!store_present()) return;
   const Store& store = open_store_at_any_layout();
@@ -133,8 +134,8 @@ void check_command(PlannedStmt* statement, const char* text, bool read_only,
                    QueryCompletion* completion) {
   const auto* const command = reinterpret_cast<const TransactionStmt*>(statement->utilityStmt);
   if (joined.server.timeline != 0 && IsA(command, TransactionStmt) &&
-      command->kind == TRANS_STMT_COMMIT_PREPARED)
-    pass_fence();
+      (command->kind == TRANS_STMT_COMMIT_PREPARED || command->kind == TRANS_STMT_PREPARE))
+    pass_fence(command->kind == TRANS_STMT_COMMIT_PREPARED);
   if (next_hook != nullptr)
     next_hook(statement, text, read_only, context, parameters, environment, receiver, completion);
   else

@@ -97,11 +97,10 @@ std::span<Decision> list_decisions(const Store& store) {
 /// Whether the decisions that can be seen outlive this server.
 bool decisions_are_safe() {
   constexpr int longest = 200;
-  if (!pg::has_synchronous_standbys()) return true;
   const XLogRecPtr end = GetXLogInsertRecPtr();
   XLogFlush(end);
   const remote::Deadline deadline = remote::after_milliseconds(longest);
-  while (!pg::replicated(end, SYNCHRONOUS_COMMIT_ON)) {
+  while (pg::lacks_standby(end, SYNCHRONOUS_COMMIT_ON)) {
     if (remote::passed(deadline)) return false;
     (void)remote::wait_ready({}, remote::after_milliseconds(5), remote::Interrupts::serve);
   }

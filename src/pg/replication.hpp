@@ -13,26 +13,30 @@ extern "C" {
 
 namespace order_proc::pg {
 
-/// Whether a standby has the log up to there, as `level` (of synchronous_commit) asks for it.
-/// Neither raises nor allocates.
-inline bool replicated(XLogRecPtr end, int level) {
+/// Under SyncRepLock: as all sessions know by now, whatever this one has read of the settings.
+inline bool has_synchronous_standbys() {
+#ifdef SYNC_STANDBY_DEFINED
+  return max_wal_senders > 0 && (WalSndCtl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0;
+#else
+  return max_wal_senders > 0 && WalSndCtl->sync_standbys_defined;
+#endif
+}
+
+/// Whether there should be a standby that has the log up to there, as `level` (of
+/// synchronous_commit) asks for it, and none has. Neither raises nor allocates.
+inline bool lacks_standby(XLogRecPtr end, int level) {
   const int mode = level == SYNCHRONOUS_COMMIT_REMOTE_WRITE   ? SYNC_REP_WAIT_WRITE
                    : level == SYNCHRONOUS_COMMIT_REMOTE_APPLY ? SYNC_REP_WAIT_APPLY
                                                               : SYNC_REP_WAIT_FLUSH;
   LWLockAcquire(SyncRepLock, LW_SHARED);
-  const XLogRecPtr reached = WalSndCtl->lsn[mode];
+  const bool lacks = has_synchronous_standbys() && WalSndCtl->lsn[mode] < end;
   LWLockRelease(SyncRepLock);
-  return reached >= end;
+  return lacks;
 }
 
-inline bool has_synchronous_standbys() {
-  return max_wal_senders > 0 && SyncRepStandbyNames != nullptr && *SyncRepStandbyNames != '\0';
-}
-
-/// In the callback of a commit: whether the commit waited for a standby in vain.
+/// In the callback of a commit: whether it waited for a standby in vain.
 inline bool commit_lacks_standby() {
-  return has_synchronous_standbys() && SyncRepRequested() &&
-         !replicated(XactLastCommitEnd, synchronous_commit);
+  return SyncRepRequested() && lacks_standby(XactLastCommitEnd, synchronous_commit);
 }
 
 }  // namespace order_proc::pg
