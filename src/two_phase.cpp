@@ -9,6 +9,7 @@
 
 #include "cluster.hpp"
 #include "core/gid.hpp"
+#include "failpoints.hpp"
 #include "pg/args.hpp"
 #include "pg/error.hpp"
 #include "pg/locks.hpp"
@@ -121,7 +122,11 @@ void prepare(std::span<remote::Connection* const> written) {
   write_decision(store, written);
   // The decision must be on disk before a shard commits, whatever synchronous_commit says.
   ForceSyncCommit();
-  for (remote::Connection* const connection : written) send_prepare(cluster, *connection);
+  ORDER_PROC_FAILPOINT("f3_decision_written");
+  for (remote::Connection* const connection : written) {
+    send_prepare(cluster, *connection);
+    if (connection == written.front()) ORDER_PROC_FAILPOINT("f4_prepare_sent");
+  }
   const remote::Deadline deadline = remote::after_milliseconds(prepare_timeout);
   for (remote::Connection* const connection : written) {
     const PGresult* const result =
@@ -131,7 +136,9 @@ void prepare(std::span<remote::Connection* const> written) {
     (void)remote::next_result(*connection, remote::Interrupts::serve, deadline);
     if (connection->in_flight) raise_late(*connection);
     require_prepared(*connection, tag);
+    if (connection == written.front()) ORDER_PROC_FAILPOINT("f6_prepared_first");
   }
+  ORDER_PROC_FAILPOINT("f8_prepared");
 }
 
 /// Ends the prepared transactions all at once; true when each shard said so.
@@ -144,6 +151,7 @@ bool end_prepared(std::span<remote::Connection* const> prepared, const char* com
     if (connection->in_flight || connection->lost) continue;
     snprintf(text.data(), text.size(), "%s '%s'", command, connection->gid.data());
     remote::send_quietly(*connection, text.data());
+    if (connection == prepared.front()) ORDER_PROC_FAILPOINT("f14_commit_prepared_first");
   }
   bool all = remote::finish_all(prepared, remote::Interrupts::hold, deadline);
   for (remote::Connection* const connection : prepared) {
@@ -169,6 +177,7 @@ void committed(std::span<remote::Connection* const> prepared) {
             errhint("SELECT * FROM order_proc.in_doubt;"));
     return;
   }
+  ORDER_PROC_FAILPOINT("f13_before_commit_prepared");
   const bool all = end_prepared(prepared, "COMMIT PREPARED", remote::commit_timeout);
   for (remote::Connection* const connection : prepared)
     connection->carried_out = all ? connection->gid : core::GidText{};
