@@ -9,11 +9,15 @@
 #include "pg/trigger.hpp"
 #include "slots.hpp"
 
+extern "C" {
+#include "access/xlog.h"
+}
+
 namespace order_proc {
 
 namespace {
 
-Cluster cluster;
+constinit Cluster cluster{};
 uint64 read_at = 0;  ///< the store's generation
 bool fresh = false;
 
@@ -52,16 +56,38 @@ void read_identity(const Store& store) {
           });
 }
 
+/// From layout 1.8 on.
+void read_fence(const Store& store) {
+  scan<6>(store.table(Table::cluster),
+          {"system_identifier", "database_oid", "secret", "timeline", "instance", "former_id"},
+          [](const std::array<pg::Value, 6>& row) {
+            cluster.copied = !row[0].null && !row[1].null &&
+                             (DatumGetUInt64(row[0].datum) != GetSystemIdentifier() ||
+                              DatumGetObjectId(row[1].datum) != MyDatabaseId);
+            if (!row[2].null) {
+              const std::string_view bytes = pg::view(DatumGetTextPP(row[2].datum));
+              std::copy_n(bytes.begin(), std::min(bytes.size(), cluster.secret.size()),
+                          cluster.secret.begin());
+            }
+            if (!row[3].null && !row[4].null)
+              cluster.coordinator_here = {static_cast<uint32>(DatumGetInt32(row[3].datum)),
+                                          DatumGetInt64(row[4].datum)};
+            cluster.former_id = row[5].null ? 0 : DatumGetInt64(row[5].datum);
+          });
+}
+
 void read_shards(const Store& store) {
-  scan<2>(store.table(Table::shards), {"id", "server"}, [](const std::array<pg::Value, 2>& row) {
-    if (row[0].null || row[1].null) return;
-    const int id = DatumGetInt32(row[0].datum);
-    if (id < 0 || id >= static_cast<int>(most_shards)) return;
-    const char* const name = NameStr(*DatumGetName(row[1].datum));
-    const Oid server = get_foreign_server_oid(name, true);
-    cluster.shards[static_cast<std::size_t>(id)] = {id, server, cluster.coordinator_id};
-    cluster.shard_count = std::max(cluster.shard_count, static_cast<std::size_t>(id) + 1);
-  });
+  const bool fenced = store.layout.has_receipts();
+  scan<2>(
+      store.table(Table::shards), {"id", "server"}, [fenced](const std::array<pg::Value, 2>& row) {
+        if (row[0].null || row[1].null) return;
+        const int id = DatumGetInt32(row[0].datum);
+        if (id < 0 || id >= static_cast<int>(most_shards)) return;
+        const char* const name = NameStr(*DatumGetName(row[1].datum));
+        const Oid server = get_foreign_server_oid(name, true);
+        cluster.shards[static_cast<std::size_t>(id)] = {id, server, cluster.coordinator_id, fenced};
+        cluster.shard_count = std::max(cluster.shard_count, static_cast<std::size_t>(id) + 1);
+      });
 }
 
 void read_slot_map(const Store& store) {
@@ -82,8 +108,13 @@ void read_cluster(const Store& store) {
   cluster.shard_id = no_shard;
   cluster.shard_count = 0;
   cluster.owned_slots.fill(0);
+  cluster.copied = false;
+  cluster.former_id = 0;
+  cluster.secret.fill(0);
+  cluster.coordinator_here = {};
   if (!store.layout.has_shards()) return;
   read_identity(store);
+  if (store.layout.has_receipts()) read_fence(store);
   if (cluster.role != Role::coordinator) return;
   read_shards(store);
   read_slot_map(store);
@@ -154,6 +185,16 @@ const Cluster& cluster_of(const Store& store) {
     if (generation == store_generation()) break;
   }
   return cluster;
+}
+
+void require_original(const Cluster& of) {
+  if (!of.copied) return;
+  ereport(ERROR, errcode(pg::coordinator_fenced),
+          errmsg("this database is a copy of the coordinator of cluster " INT64_FORMAT,
+                 of.coordinator_id),
+          errdetail("Two coordinators with one identity would undo each other's transactions."),
+          errhint("SELECT order_proc.adopt_cluster(); makes it the coordinator and shuts the "
+                  "original out."));
 }
 
 const remote::Target& shard_of_slot(const Cluster& of, int slot) {

@@ -7,6 +7,7 @@
 
 #include "core/slot.hpp"
 #include "remote/connection.hpp"
+#include "remote/incarnation.hpp"
 #include "store.hpp"
 
 namespace order_proc {
@@ -19,7 +20,11 @@ inline constexpr int no_shard = -1;
 struct Cluster {
   Role role;
   int64 coordinator_id;
-  int shard_id;  ///< of this database, when it is a shard
+  int shard_id;     ///< of this database, when it is a shard
+  bool copied;      ///< the coordinator's row came from another database, with a dump or a clone
+  int64 former_id;  ///< of the coordinator that this one is a copy of
+  std::array<uint8, 32> secret;          ///< of a coordinator: makes receipts
+  remote::Incarnation coordinator_here;  ///< on a shard: the coordinator's, as far as it is known
   std::size_t shard_count;
   std::array<remote::Target, most_shards> shards;       ///< by id
   std::array<int16, core::slot_count> shard_of_slot;    ///< no_shard: not dealt
@@ -33,6 +38,9 @@ struct Cluster {
 
 /// Of the store, which is open.
 const Cluster& cluster_of(const Store& store);
+
+/// OP503 unless this database is the one that made the cluster.
+void require_original(const Cluster& of);
 
 /// The shard that has the slot; OP403 when none does.
 const remote::Target& shard_of_slot(const Cluster& of, int slot);

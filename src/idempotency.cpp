@@ -139,7 +139,56 @@ void check_key(pg::Text key) {
             errhint("Use a UUID, or a hash of the longer key."));
 }
 
+namespace {
+
+pg::Statement visible_order{
+    "SELECT 1 FROM order_store.orders AS o WHERE o.id OPERATOR(pg_catalog.=) $1", INT8OID};
+
+/// The order under the key; waits for a transaction that has yet to decide about it. The lock is
+/// the one of create_once: who is about to write the key holds it.
+std::optional<int64> find_order(const Store& store, const IdempotencyKey& key) {
+  for (;;) {
+    const KeyLook look = pg::with_lock(pg::LockKind::idempotency_key, lock_value(key),
+                                       [&] { return look_for(store, key); });
+    if (!look.found) return std::nullopt;
+    if (!TransactionIdIsValid(look.busy)) return look.order_id;
+    wait_for(look.busy);
+  }
+}
+
+/// Whether row security lets the caller see the order, which a snapshot of before may lack.
+bool may_see(const Store& store, int64 order_id) {
+  if (check_enable_rls(store.table(Table::orders), InvalidOid, false) != RLS_ENABLED) return true;
+  PushActiveSnapshot(GetLatestSnapshot());
+  const bool found = pg::with_spi(
+      [&] { return visible_order.run(0, {pg::Value(Int64GetDatum(order_id))}, true) > 0; });
+  PopActiveSnapshot();
+  return found;
+}
+
+}  // namespace
+
 extern "C" {
+
+PG_FUNCTION_INFO_V1(order_proc_outcome);
+Datum order_proc_outcome(PG_FUNCTION_ARGS) {
+  const pg::Args args(fcinfo);
+  IdempotencyKey key{};
+  key.customer_id = args.get_int64(0, "customer_id");
+  key.key = args.get_text(1, "idempotency_key");
+  key.request_hash = sha256_of(nullptr, 0);
+  check_key(key.key);
+  if (const Cluster* const cluster = routed(reads_orders))
+    return call_on_shard(fcinfo, shard_of_customer(*cluster, key.customer_id),
+                         remote::Use::transaction);
+  const Store& store = open_store();
+  const Oid orders = store.table(Table::orders);
+  if (pg_class_aclcheck(orders, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+    aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "orders");
+  const auto order_id = find_order(store, key);
+  if (!order_id || !may_see(store, *order_id)) PG_RETURN_NULL();
+  PG_RETURN_INT64(*order_id);
+}
 
 PG_FUNCTION_INFO_V1(order_proc_purge_idempotency_keys);
 Datum order_proc_purge_idempotency_keys(PG_FUNCTION_ARGS) {

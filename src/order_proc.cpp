@@ -3,12 +3,15 @@
 #include "cluster.hpp"
 #include "failpoints.hpp"
 #include "fast_path.hpp"
+#include "fence.hpp"
 #include "import.hpp"
+#include "recovery.hpp"
 #include "remote/limits.hpp"
 #include "remote/transaction.hpp"
 #include "statuses.hpp"
 #include "store.hpp"
 #include "two_phase.hpp"
+#include "worker.hpp"
 
 namespace order_proc {
 
@@ -28,12 +31,15 @@ PGDLLEXPORT void _PG_init() {
 #ifdef ORDER_PROC_FAILPOINTS
   define_failpoint_settings();
 #endif
+  define_workers();
   MarkGUCPrefixReserved("order_proc");
   watch_store();
   watch_statuses();
   watch_fast_path();
   watch_cluster();
   watch_commits();
+  watch_commands();
+  watch_promotions();
 }
 
 }  // extern "C"

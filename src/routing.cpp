@@ -8,6 +8,7 @@
 #include "pg/error.hpp"
 #include "remote/pipeline.hpp"
 #include "slots.hpp"
+#include "worker.hpp"
 
 namespace order_proc {
 
@@ -33,6 +34,8 @@ const Cluster* routed(std::span<const Need> needs) {
   const Store& store = open_store();
   const Cluster& cluster = cluster_of(store);
   if (cluster.role != Role::coordinator) return nullptr;
+  require_original(cluster);
+  if (!IsInParallelMode()) start_wanted_worker();
   for (const Need& need : needs) require(store, need);
   return &cluster;
 }

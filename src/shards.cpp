@@ -13,6 +13,7 @@
 #include "slots.hpp"
 
 extern "C" {
+#include "access/xlog.h"
 #include "port.h"
 }
 
@@ -25,6 +26,12 @@ using Bitmap = std::array<uint8, bitmap_size>;
 
 // --- membership, on a shard and on the coordinator --------------------------------------------
 
+/// From layout 1.8 on: which database a coordinator is, and the secret of its receipts.
+pg::Statement bind_coordinator{
+    "UPDATE order_store.cluster AS c SET system_identifier = $1, database_oid = $2, secret = "
+    "COALESCE(c.secret, pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) "
+    "OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid()))",
+    INT8OID, OIDOID};
 pg::Statement put_identity{
     "INSERT INTO order_store.cluster (coordinator_id, shard_id, owned_slots) VALUES ($1, $2, $3) "
     "ON CONFLICT (singleton) DO UPDATE SET owned_slots = EXCLUDED.owned_slots",
@@ -36,6 +43,9 @@ void become_member(const Store& store, int64 coordinator_id, pg::Value shard_id,
   pg::with_spi([&] {
     pg::as_store_owner(owner, [&] {
       put_identity.run(0, {pg::Value(Int64GetDatum(coordinator_id)), shard_id, pg::Value(bits)});
+      if (shard_id.null && store.layout.has_receipts())
+        bind_coordinator.run(0, {pg::Value(UInt64GetDatum(GetSystemIdentifier())),
+                                 pg::Value(ObjectIdGetDatum(MyDatabaseId))});
     });
     attach_triggers(core::shards_since, owner);
   });
@@ -48,18 +58,6 @@ Datum bytea_of(const Bitmap& bits) {
   SET_VARSIZE(value, VARHDRSZ + bits.size());
   std::copy(bits.begin(), bits.end(), reinterpret_cast<uint8*>(VARDATA(value)));
   return PointerGetDatum(value);
-}
-
-[[noreturn]] void not_that_shard(const Cluster& here, int64 coordinator_id, int shard_id) {
-  const char* const detail = here.role == Role::shard
-                                 ? psprintf("It is shard %d of cluster " INT64_FORMAT ".",
-                                            here.shard_id, here.coordinator_id)
-                                 : "It is no shard of a cluster.";
-  ereport(
-      ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-      errmsg("this database is not shard %d of cluster " INT64_FORMAT, shard_id, coordinator_id),
-      errdetail_internal("%s", detail),
-      errhint("Compare the options of the foreign server with order_store.shards."));
 }
 
 // --- adding a shard ------------------------------------------------------------------------------
@@ -242,6 +240,8 @@ void tell_membership(remote::Connection& connection, int64 coordinator_id, int s
   finish(connection);
   connection.coordinator_id = coordinator_id;
   connection.shard_id = shard_id;
+  // It has not joined: the next transaction opens another.
+  connection.stale = true;
 }
 
 Bitmap dealt(int shard_id, int count) {
@@ -324,6 +324,7 @@ Datum order_proc_add_shard(PG_FUNCTION_ARGS) {
   LockRelationOid(open_store().table(Table::shards), ShareRowExclusiveLock);
   const Store store = open_store();
   const Cluster cluster = cluster_of(store);
+  require_original(cluster);
   if (cluster.role == Role::shard)
     ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
             errmsg("this database is shard %d of a cluster", cluster.shard_id),
@@ -372,18 +373,6 @@ Datum order_proc_set_membership(PG_FUNCTION_ARGS) {
             errhint("TABLE order_store.cluster;"));
   become_member(store, coordinator_id, shard_id, bits.datum());
   PG_RETURN_VOID();
-}
-
-PG_FUNCTION_INFO_V1(order_proc_join_cluster);
-Datum order_proc_join_cluster(PG_FUNCTION_ARGS) {
-  const pg::Args args(fcinfo);
-  const int64 coordinator_id = args.get_int64(0, "coordinator_id");
-  const int shard_id = args.get_int32(1, "shard_id");
-  const Cluster& here = cluster_of(open_store_for_anyone());
-  if (here.role != Role::shard || here.coordinator_id != coordinator_id ||
-      here.shard_id != shard_id)
-    not_that_shard(here, coordinator_id, shard_id);
-  PG_RETURN_INT32(MyProcPid);
 }
 
 PG_FUNCTION_INFO_V1(order_proc_shard_id);
@@ -470,7 +459,7 @@ constexpr const char* state_query =
     "(SELECT COALESCE(pg_catalog.sum(c.orders), 0) FROM order_proc.order_counts() AS c), "
     "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xacts AS p WHERE p.database "
     "OPERATOR(pg_catalog.=) pg_catalog.current_database() AND p.gid OPERATOR(pg_catalog.~~) "
-    "'opc1\\_%')";
+    "'opc_\\_%')";
 
 pg::Value text_value(const PGresult* result, int column) {
   if (PQgetisnull(result, 0, column) == 1) return {};

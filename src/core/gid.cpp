@@ -5,17 +5,22 @@
 
 namespace order_proc::core {
 
-GidText format_gid(const Gid& gid) noexcept {
+GidText format_gid(const Gid& gid, bool old) noexcept {
   GidText text{};
-  std::snprintf(text.data(), text.size(), "opc1_%016llx_%016llx_%016llx_%04x",
-                static_cast<unsigned long long>(gid.coordinator),
+  std::array<char, 10> timeline{};
+  if (!old) std::snprintf(timeline.data(), timeline.size(), "%08x_", gid.timeline);
+  std::snprintf(text.data(), text.size(), "%s%016llx_%s%016llx_%016llx_%04x",
+                old ? old_gid_prefix.data() : gid_prefix.data(),
+                static_cast<unsigned long long>(gid.coordinator), timeline.data(),
                 static_cast<unsigned long long>(gid.transaction),
                 static_cast<unsigned long long>(gid.nonce), gid.shard & 0xFFFFU);
   return text;
 }
 
 std::optional<Gid> parse_gid(std::string_view text) noexcept {
-  if (text.size() != gid_size || !text.starts_with(gid_prefix)) return std::nullopt;
+  const bool old = text.starts_with(old_gid_prefix);
+  if (text.size() != (old ? old_gid_size : gid_size)) return std::nullopt;
+  if (!old && !text.starts_with(gid_prefix)) return std::nullopt;
   Gid gid{};
   std::size_t at = gid_prefix.size();
   const auto number = [&](auto& value, std::size_t width) {
@@ -28,8 +33,10 @@ std::optional<Gid> parse_gid(std::string_view text) noexcept {
     return error == std::errc{} && end == digits.data() + digits.size();
   };
   const auto separator = [&] { return text[at++] == '_'; };
-  if (!number(gid.coordinator, 16) || !separator() || !number(gid.transaction, 16) ||
-      !separator() || !number(gid.nonce, 16) || !separator() || !number(gid.shard, 4))
+  if (!number(gid.coordinator, 16) || !separator()) return std::nullopt;
+  if (!old && (!number(gid.timeline, 8) || !separator())) return std::nullopt;
+  if (!number(gid.transaction, 16) || !separator() || !number(gid.nonce, 16) || !separator() ||
+      !number(gid.shard, 4))
     return std::nullopt;
   return gid;
 }

@@ -1,6 +1,7 @@
-// Identifiers of prepared transactions: opc1_<coordinator>_<transaction>_<nonce>_<shard>, numbers
-// in hexadecimal of fixed width. The part before the shard names the transaction in the commit log.
-// The nonce makes it unique for ever: a transaction id may be given out again after a crash.
+// Identifiers of prepared transactions, numbers in hexadecimal of fixed width:
+// opc2_<coordinator>_<timeline>_<transaction>_<nonce>_<shard>. The part before the shard names the
+// transaction in the commit log. The nonce makes it unique for ever: a transaction id may be given
+// out again after a crash. Version 1.7 wrote opc1_, without the timeline; it is read for ever.
 #pragma once
 
 #include <array>
@@ -13,20 +14,28 @@ namespace order_proc::core {
 
 struct Gid {
   std::uint64_t coordinator;
+  std::uint32_t timeline;  ///< of the coordinator's server; 0: not known
   std::uint64_t transaction;
   std::uint64_t nonce;
   std::uint32_t shard;
   friend constexpr bool operator==(const Gid&, const Gid&) noexcept = default;
 };
 
-inline constexpr std::string_view gid_prefix = "opc1_";
-inline constexpr std::size_t gid_base_size = 5 + 16 + 1 + 16 + 1 + 16;
-inline constexpr std::size_t gid_size = gid_base_size + 1 + 4;
+inline constexpr std::string_view gid_prefix = "opc2_";
+inline constexpr std::string_view old_gid_prefix = "opc1_";
+inline constexpr std::size_t gid_size = 5 + 16 + 1 + 8 + 1 + 16 + 1 + 16 + 1 + 4;
+inline constexpr std::size_t old_gid_size = gid_size - 9;
 using GidText = std::array<char, gid_size + 1>;
 
-GidText format_gid(const Gid& gid) noexcept;
+/// As opc2_, or with `old` as version 1.7 wrote it.
+GidText format_gid(const Gid& gid, bool old = false) noexcept;
 
 /// nullopt for anything that format_gid does not make.
 std::optional<Gid> parse_gid(std::string_view text) noexcept;
+
+/// What names the transaction: all but the shard.
+constexpr std::string_view gid_base(std::string_view gid) noexcept {
+  return gid.substr(0, gid.rfind('_'));
+}
 
 }  // namespace order_proc::core

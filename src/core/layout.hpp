@@ -12,11 +12,14 @@
 
 namespace order_proc::core {
 
-inline constexpr std::array<std::string_view, 8> layouts{"1.0", "1.1", "1.2", "1.3",
-                                                         "1.4", "1.5", "1.6", "1.7"};
+inline constexpr std::array<std::string_view, 9> layouts{"1.0", "1.1", "1.2", "1.3", "1.4",
+                                                         "1.5", "1.6", "1.7", "1.8"};
 
 /// The layout with the tables of a cluster.
 inline constexpr std::size_t shards_since = 7;
+
+/// The layout with receipts of transactions over shards, and the coordinator's identity.
+inline constexpr std::size_t receipts_since = 8;
 
 /// Index into `layouts`; nullopt for a version this library does not know.
 constexpr std::optional<std::size_t> layout_index(std::string_view version) noexcept {
@@ -51,6 +54,7 @@ struct Layout {
   constexpr bool has_name() const noexcept { return index <= 3; }
   constexpr bool has_name_parts() const noexcept { return index >= 3; }
   constexpr bool has_shards() const noexcept { return index >= shards_since; }
+  constexpr bool has_receipts() const noexcept { return index >= receipts_since; }
 };
 
 }  // namespace order_proc::core

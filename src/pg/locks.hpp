@@ -7,11 +7,18 @@
 namespace order_proc::pg {
 
 /// Users' advisory locks carry 1 or 2 here.
-enum class LockKind : uint16 { customer_sequence = 20304, idempotency_key = 20305, slot = 20306 };
+enum class LockKind : uint16 {
+  customer_sequence = 20304,
+  idempotency_key = 20305,
+  slot = 20306,
+  commit = 20307,  ///< by nonce: a transaction over shards, until it has told them how it ended
+  fence = 20308,   ///< on a shard: which coordinator may commit there
+  worker = 20309   ///< the one that settles what is in doubt in this database
+};
 
-inline LOCKTAG lock_tag(LockKind kind, uint64 key) {
+inline LOCKTAG lock_tag(LockKind kind, uint64 key, Oid database = MyDatabaseId) {
   LOCKTAG tag;
-  SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(key >> 32), static_cast<uint32>(key),
+  SET_LOCKTAG_ADVISORY(tag, database, static_cast<uint32>(key >> 32), static_cast<uint32>(key),
                        static_cast<uint16>(kind));
   return tag;
 }
@@ -24,6 +31,14 @@ inline void acquire_lock(LockKind kind, uint64 key) {
 inline void release_lock(LockKind kind, uint64 key) {
   const LOCKTAG tag = lock_tag(kind, key);
   (void)LockRelease(&tag, ExclusiveLock, false);
+}
+
+/// Whether another session holds the lock exclusively.
+inline bool is_locked(LockKind kind, uint64 key, Oid database = MyDatabaseId) {
+  const LOCKTAG tag = lock_tag(kind, key, database);
+  if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) return true;
+  (void)LockRelease(&tag, ShareLock, false);
+  return false;
 }
 
 /// Runs `body` holding the lock exclusively; an ERROR in it releases the lock with the

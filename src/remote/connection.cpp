@@ -2,6 +2,7 @@
 
 #include "pg/error.hpp"
 #include "pg/foreign.hpp"
+#include "remote/incarnation.hpp"
 #include "remote/limits.hpp"
 #include "remote/pipeline.hpp"
 
@@ -20,6 +21,7 @@ constexpr std::array<config_enum_entry, 3> read_preferences{
      {nullptr, 0, false}}};
 
 Connection* connections = nullptr;
+Registrar registrar = nullptr;
 bool watching = false;
 
 /// What libpq takes of the options of server and mapping, and what we add.
@@ -97,7 +99,9 @@ bool needs_password(const Connection& connection, const Options& options) {
           errmsg("password is required for server \"%s\"", server_name(connection.server)),
           errdetail_internal("%s", detail),
           errhint("ALTER USER MAPPING FOR %s SERVER %s OPTIONS (ADD password '...');",
-                  quote_identifier(GetUserNameFromId(connection.user, false)),
+                  OidIsValid(connection.user)
+                      ? quote_identifier(GetUserNameFromId(connection.user, false))
+                      : "PUBLIC",
                   quote_identifier(server_name(connection.server))));
 }
 
@@ -112,19 +116,24 @@ void forget_session(Connection& connection) {
   connection.settings.known = false;
   connection.stale = connection.lost = connection.doomed = connection.pooled = false;
   connection.hung_up = false;
+  connection.unregistered = false;
+  connection.carried_out = {};
   connection.backend_pid = 0;
+  connection.timeline = 0;
   connection.socket = -1;
   if (connection.prepared != nullptr)
     std::fill_n(connection.prepared, connection.prepared_count, false);
 }
 
-/// Begins to connect.
-void start(Connection& connection) {
+/// Begins to connect; false when it may not and `quiet`.
+bool start(Connection& connection, bool quiet) {
   const Options options = options_for(connection);
-  if (needs_password(connection, options) && !options.has_password)
+  if (needs_password(connection, options) && !options.has_password) {
+    if (quiet) return false;
     no_password(connection, "Non-superusers must provide a password in the user mapping.");
+  }
   forget_session(connection);
-  reserve_place(connection);
+  if (!connection.mapped) reserve_place(connection);
   if (!AcquireExternalFD()) {
     release_place(connection);
     ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_RESOURCES),
@@ -138,6 +147,7 @@ void start(Connection& connection) {
     release_place(connection);
     ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
   }
+  return true;
 }
 
 /// What libpq says of a failure names host and user: for those who may see the server's options.
@@ -192,29 +202,66 @@ void wait_for_attempts(std::span<Attempt> attempts, Deadline deadline) {
   pfree(descriptors);
 }
 
-/// Starts all that are not open; those that cannot even be started raise.
-std::span<Attempt> start_all(std::span<Connection* const> wanted) {
+/// Starts all that are not open; those that cannot even be started raise, unless `quiet`.
+std::span<Attempt> start_all(std::span<Connection* const> wanted, bool quiet) {
   auto* const attempts = static_cast<Attempt*>(palloc(sizeof(Attempt) * (wanted.size() + 1)));
   std::size_t count = 0;
   for (Connection* const connection : wanted) {
     if (connection->link != nullptr) continue;
-    start(*connection);
-    const bool failed = PQstatus(connection->link) == CONNECTION_BAD;
+    const bool failed = !start(*connection, quiet) || PQstatus(connection->link) == CONNECTION_BAD;
     attempts[count++] = {connection, failed ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING, failed};
   }
   return {attempts, count};
 }
 
-/// The server's process id, when the database is that shard of that cluster.
+/// The server's process id, when the database is that shard of that cluster; NULL when it has yet
+/// to hear of this server.
 constexpr const char* join_text =
     "SELECT order_proc.join_cluster($1::pg_catalog.int8, $2::pg_catalog.int4)";
+constexpr const char* join_fenced_text =
+    "SELECT order_proc.join_cluster($1::pg_catalog.int8, $2::pg_catalog.int4, "
+    "$3::pg_catalog.int4, $4::pg_catalog.int8)";
 
-/// Ready for statements: pipelines, no waiting in libpq, the password rule.
-bool settle(Connection& connection) {
+void queue_join(Connection& connection) {
+  const Incarnation here = connection.fenced ? incarnation() : Incarnation{};
+  connection.timeline = here.timeline;
+  const std::array<const char*, 4> values{
+      psprintf(INT64_FORMAT, connection.coordinator_id), psprintf("%d", connection.shard_id),
+      psprintf("%u", here.timeline), psprintf(INT64_FORMAT, here.instance)};
+  if (connection.coordinator_id == 0)
+    queue_text(connection, "SELECT pg_catalog.pg_backend_pid()", Step::call, {});
+  else if (here.timeline == 0)
+    queue_text(connection, join_text, Step::call, {{}, std::span(values).first(2), {}, {}});
+  else
+    queue_text(connection, join_fenced_text, Step::call, {{}, values, {}, {}});
+}
+
+void hear_of_joining(Connection& connection, Deadline deadline) {
+  const PGresult* const result = next_result(connection, Interrupts::serve, deadline);
+  if (result == nullptr || PQntuples(result) != 1) return;
+  connection.unregistered = PQgetisnull(result, 0, 0) == 1;
+  connection.backend_pid = static_cast<int>(strtol(PQgetvalue(result, 0, 0), nullptr, 10));
+  // A pooler hands out process ids of its own.
+  connection.pooled = connection.backend_pid != PQbackendPID(connection.link);
+  (void)next_result(connection, Interrupts::serve, deadline);
+}
+
+/// Once more, after the shard was told that this server is its coordinator now.
+void register_and_join(Connection& connection, Deadline deadline) {
+  registrar({connection.shard_id, connection.server, connection.coordinator_id});
+  queue_join(connection);
+  send(connection);
+  hear_of_joining(connection, deadline);
+}
+
+/// Ready for statements: pipelines, no waiting in libpq, the password rule. `quiet`: what breaks it
+/// is a failure like others.
+bool settle(Connection& connection, bool quiet) {
   if (!superuser_arg(connection.user) && !PQconnectionUsedPassword(connection.link)) {
     const Options options = options_for(connection);
     if (needs_password(connection, options)) {
       close_connection(connection);
+      if (quiet) return false;
       no_password(connection, "The server did not ask for the password of the user mapping.");
     }
   }
@@ -222,41 +269,33 @@ bool settle(Connection& connection) {
 }
 
 /// Asks the new connections whether they lead to the shards they should, and who answers.
-void join_all(std::span<Attempt> attempts, Deadline deadline) {
+void join_all(std::span<Attempt> attempts, Deadline deadline, bool quiet) {
   for (Attempt& attempt : attempts) {
     if (attempt.status != PGRES_POLLING_OK) continue;
     Connection& connection = *attempt.connection;
-    if (!settle(connection)) {
+    if (!settle(connection, quiet)) {
       attempt.status = PGRES_POLLING_FAILED;
       continue;
     }
     connection.socket = PQsocket(connection.link);
-    const std::array<const char*, 2> values{psprintf(INT64_FORMAT, connection.coordinator_id),
-                                            psprintf("%d", connection.shard_id)};
-    if (connection.coordinator_id == 0)
-      queue_text(connection, "SELECT pg_catalog.pg_backend_pid()", Step::call, {});
-    else
-      queue_text(connection, join_text, Step::call, {{}, values, {}, {}});
+    queue_join(connection);
     send(connection);
   }
-  for (const Attempt& attempt : attempts) {
-    Connection& connection = *attempt.connection;
-    if (attempt.status != PGRES_POLLING_OK) continue;
-    const PGresult* const result = next_result(connection, Interrupts::serve, deadline);
-    if (result == nullptr || PQntuples(result) != 1) continue;
-    connection.backend_pid = static_cast<int>(strtol(PQgetvalue(result, 0, 0), nullptr, 10));
-    // A pooler hands out process ids of its own.
-    connection.pooled = connection.backend_pid != PQbackendPID(connection.link);
-    (void)next_result(connection, Interrupts::serve, deadline);
-  }
+  for (const Attempt& attempt : attempts)
+    if (attempt.status == PGRES_POLLING_OK) hear_of_joining(*attempt.connection, deadline);
+  for (const Attempt& attempt : attempts)
+    if (attempt.connection->unregistered && registrar != nullptr)
+      register_and_join(*attempt.connection, deadline);
 }
 
 Connection& find_or_make(const Target& target, bool standby) {
-  const Oid user = GetUserId();
+  const Oid user = target.mapped ? target.user : GetUserId();
   for (Connection* connection = connections; connection != nullptr; connection = connection->next)
     if (connection->server == target.server && connection->user == user &&
-        connection->standby == standby && connection->coordinator_id == target.coordinator_id) {
+        connection->standby == standby && connection->mapped == target.mapped &&
+        connection->coordinator_id == target.coordinator_id) {
       connection->shard_id = target.shard_id;
+      connection->fenced = target.fenced;
       return *connection;
     }
   auto* const made =
@@ -265,6 +304,8 @@ Connection& find_or_make(const Target& target, bool standby) {
   made->user = user;
   made->shard_id = target.shard_id;
   made->coordinator_id = target.coordinator_id;
+  made->fenced = target.fenced;
+  made->mapped = target.mapped;
   made->standby = standby;
   made->next = connections;
   connections = made;
@@ -278,6 +319,12 @@ bool hung_up(const Connection& connection) {
   return descriptor.fd < 0 || poll(&descriptor, 1, 0) > 0;
 }
 
+/// Whether it joined before this server was promoted.
+bool outdated(const Connection& connection) {
+  return connection.fenced && connection.coordinator_id != 0 &&
+         connection.timeline != incarnation().timeline;
+}
+
 /// Closes a connection that cannot serve another transaction.
 void drop_if_unfit(Connection& connection) {
   if (connection.link == nullptr || connection.depth > 0) return;
@@ -287,7 +334,7 @@ void drop_if_unfit(Connection& connection) {
   }
   // One that was interrupted while connecting has no process id yet.
   if (connection.backend_pid == 0 || connection.lost || connection.stale || connection.doomed ||
-      connection.hung_up || connection.step_count > 0 ||
+      connection.hung_up || connection.step_count > 0 || outdated(connection) ||
       PQstatus(connection.link) == CONNECTION_BAD || hung_up(connection))
     close_connection(connection);
 }
@@ -308,6 +355,17 @@ void watch_servers() {
 
 Connection* first_connection() {
   return connections;
+}
+
+void set_registrar(Registrar called) {
+  registrar = called;
+}
+
+bool in_transaction() {
+  for (const Connection* connection = connections; connection != nullptr;
+       connection = connection->next)
+    if (connection->depth > 0 || connection->doomed) return true;
+  return false;
 }
 
 const char* server_name(Oid server) {
@@ -354,15 +412,18 @@ void open(std::span<Connection*> wanted, const char** unreachable) {
                   [](const Connection* c) { return c->link != nullptr; }))
     return;
   const Deadline deadline = after_milliseconds(connect_timeout);
-  const std::span<Attempt> attempts = start_all({wanted.data(), wanted.size()});
+  const std::span<Attempt> attempts =
+      start_all({wanted.data(), wanted.size()}, unreachable != nullptr);
   wait_for_attempts(attempts, deadline);
-  join_all(attempts, deadline);
+  join_all(attempts, deadline, unreachable != nullptr);
   for (const Attempt& attempt : attempts) {
     Connection& connection = *attempt.connection;
     if (attempt.status == PGRES_POLLING_OK && connection.backend_pid != 0 && !connection.lost)
       continue;
     // What the shard says itself: that it is another one, or has another version.
-    if (unreachable == nullptr && connection.error != nullptr) raise_error(connection, true);
+    const bool says_why =
+        unreachable == nullptr || error_code(connection) == pg::coordinator_fenced;
+    if (says_why && connection.error != nullptr) raise_error(connection, true);
     const char* const why = failure_of(attempt);
     if (unreachable == nullptr) raise_unreachable(connection, why);
     *unreachable = why == nullptr ? "" : why;
@@ -377,7 +438,7 @@ void connect(std::span<const Target> targets, std::span<Connection*> wanted, boo
              const char** unreachable) {
   watch_servers();
   for (std::size_t i = 0; i < targets.size(); ++i) {
-    if (!pg::may_use_server(targets[i].server, GetUserId()))
+    if (!targets[i].mapped && !pg::may_use_server(targets[i].server, GetUserId()))
       aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server_name(targets[i].server));
     Connection* connection = &find_or_make(targets[i], false);
     // In a transaction that has begun there already, reads must see what it did.

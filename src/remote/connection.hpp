@@ -20,7 +20,10 @@ namespace order_proc::remote {
 struct Target {
   int shard_id;
   Oid server;
-  int64 coordinator_id;  ///< which the shard must belong to; 0: to none (add_shard)
+  int64 coordinator_id;   ///< which the shard must belong to; 0: not asked (add_shard, recovery)
+  bool fenced = false;    ///< the shard compares the coordinator's timeline (from layout 1.8 on)
+  bool mapped = false;    ///< as `user` instead of the current one, without a look at his rights
+  Oid user = InvalidOid;  ///< InvalidOid: by the mapping of PUBLIC
 };
 
 /// A statement of ours that shards run; prepared once per connection. Declare it static.
@@ -38,15 +41,19 @@ struct Connection {
   Oid user;
   int shard_id;
   int64 coordinator_id;
-  bool standby;      ///< for reads, perhaps of a standby
-  PGconn* link;      ///< null: not open
-  PGresult* result;  ///< the last one handed out
-  PGresult* error;   ///< the first error of the pipeline
-  int socket;        ///< of the link
-  bool pooled;       ///< something between gives each transaction another session
-  bool stale;        ///< server or mapping were altered: not for another transaction
-  bool lost;         ///< found broken
-  int backend_pid;   ///< on the shard, 0 before it answered
+  bool fenced;        ///< see Target
+  bool mapped;        ///< see Target; one of recovery, which has no part in the limit
+  uint32 timeline;    ///< of this server when it joined; 0: none was told
+  bool unregistered;  ///< the shard has yet to hear of this server
+  bool standby;       ///< for reads, perhaps of a standby
+  PGconn* link;       ///< null: not open
+  PGresult* result;   ///< the last one handed out
+  PGresult* error;    ///< the first error of the pipeline
+  int socket;         ///< of the link
+  bool pooled;        ///< something between gives each transaction another session
+  bool stale;         ///< server or mapping were altered: not for another transaction
+  bool lost;          ///< found broken
+  int backend_pid;    ///< on the shard, 0 before it answered
   TimestampTz last_used;
 
   // See limits.cpp.
@@ -64,6 +71,8 @@ struct Connection {
   bool left_open;      ///< such a one failed before its end
   bool prepared_here;  ///< it is (being) prepared for a commit in two phases
   core::GidText gid;   ///< as what
+  core::GidText
+      carried_out;  ///< the one before, once all shards have committed it: its receipt may go
 
   // The pipeline in flight.
   std::array<Step, 24> steps;
@@ -101,7 +110,8 @@ extern int read_preference;
 /// Connects to all targets at once, as the current user; those that are open already cost nothing.
 /// `wanted` gets one for each target. `may_be_standby`: order_proc.read_preference counts.
 /// Raises 42501 without USAGE on a server, 08001 when one cannot be reached; with `unreachable`,
-/// such a target's connection is null and the reason stands there.
+/// such a target's connection is null and the reason stands there. OP503 from a shard that knows a
+/// newer coordinator.
 void connect(std::span<const Target> targets, std::span<Connection*> wanted,
              bool may_be_standby = false, const char** unreachable = nullptr);
 
@@ -114,6 +124,13 @@ Connection* first_connection();
 /// Closes idle connections that were not used for order_proc.idle_timeout; all idle ones with
 /// `all`.
 void close_idle(bool all);
+
+/// Called when a shard has yet to hear that this server is its coordinator: after a promotion.
+using Registrar = void (*)(const Target& target);
+void set_registrar(Registrar registrar);
+
+/// Whether a transaction on a shard is open.
+bool in_transaction();
 
 /// The name of a foreign server, for messages.
 const char* server_name(Oid server);

@@ -256,13 +256,15 @@ int error_code(const Connection& connection) {
   return MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
 }
 
-namespace {
-
-/// Whether the session on the shard ended with the error.
-bool was_fatal(const PGresult* error) {
-  const char* const severity = PQresultErrorField(error, PG_DIAG_SEVERITY_NONLOCALIZED);
-  return severity != nullptr && std::string_view(severity) == "FATAL";
+bool was_fatal(const Connection& connection) {
+  if (connection.error == nullptr) return false;
+  const char* const name = PQresultErrorField(connection.error, PG_DIAG_SEVERITY_NONLOCALIZED);
+  // Without a severity it is libpq that tells of the loss.
+  const std::string_view severity = name == nullptr ? "FATAL" : name;
+  return severity == "FATAL" || severity == "PANIC";
 }
+
+namespace {
 
 const char* field(const PGresult* result, int code) {
   const char* const text = PQresultErrorField(result, code);
@@ -280,7 +282,7 @@ void raise_error(Connection& connection, bool closing) {
     if (connection.lost) raise_lost(connection);
     return;
   }
-  if (was_fatal(connection.error)) raise_lost(connection);
+  if (was_fatal(connection)) raise_lost(connection);
   const int code = error_code(connection);
   const char* const message = field(connection.error, PG_DIAG_MESSAGE_PRIMARY);
   if (message == nullptr) raise_lost(connection);

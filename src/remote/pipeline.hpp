@@ -51,7 +51,10 @@ bool finish_all(std::span<Connection* const> connections, Interrupts interrupts,
 /// use any more.
 void raise_error(Connection& connection, bool closing = false);
 
-/// The SQLSTATE of the pipeline's error, 0 without one.
+/// The SQLSTATE of the pipeline's error, 0 without one; 08006 for one of libpq's own.
 int error_code(const Connection& connection);
+
+/// Whether the session on the shard ended with that error.
+bool was_fatal(const Connection& connection);
 
 }  // namespace order_proc::remote

@@ -186,24 +186,22 @@ void commit_one(Connection& connection) {
   send(connection);
   ORDER_PROC_FAILPOINT("one_commit_sent");
   Connection* const one[] = {&connection};
-  const PGresult* const result =
-      next_result(connection, Interrupts::hold, after_milliseconds(commit_timeout));
+  const Deadline deadline = after_milliseconds(commit_timeout);
+  const PGresult* const result = next_result(connection, Interrupts::hold, deadline);
   const bool rolled_back =
       result != nullptr &&
       std::string_view(PQcmdStatus(const_cast<PGresult*>(result))) == "ROLLBACK";
-  const bool answered = result != nullptr || error_code(connection) != 0;
-  const bool ended = finish_all(one, Interrupts::hold, after_milliseconds(commit_timeout));
+  // A session that ended with the error may have committed before.
+  const bool answered =
+      result != nullptr || (error_code(connection) != 0 && !was_fatal(connection));
+  const bool ended = finish_all(one, Interrupts::hold, deadline);
   if (!answered || !ended) {
-    const bool lost = connection.lost;
+    const bool lost = connection.lost || connection.error != nullptr;
     close_connection(connection);
     commit_unknown(connection, lost ? "The connection was lost while it committed."
                                     : "It did not answer within order_proc.commit_timeout.");
   }
   transaction_over(connection);
-  if (error_code(connection) == ERRCODE_CONNECTION_FAILURE) {
-    close_connection(connection);
-    commit_unknown(connection, "The connection was lost while it committed.");
-  }
   raise_error(connection, connection.lost);
   if (rolled_back)
     ereport(ERROR, errcode(ERRCODE_TRANSACTION_ROLLBACK),
@@ -315,12 +313,10 @@ void end_of_transaction(XactEvent event, void*) {
     case XACT_EVENT_PRE_COMMIT:
       return pre_commit();
     case XACT_EVENT_PRE_PREPARE:
-      for_each_open([](const Connection& connection) {
-        if (connection.depth > 0)
-          ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                  errmsg("cannot PREPARE a transaction that used shards"),
-                  errhint("COMMIT it: it is atomic over the shards."));
-      });
+      if (in_transaction())
+        ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                errmsg("cannot PREPARE a transaction that used shards"),
+                errhint("COMMIT it: it is atomic over the shards."));
       return;
     case XACT_EVENT_COMMIT: {
       const auto prepared =

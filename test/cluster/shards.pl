@@ -24,6 +24,7 @@ fsync = off
 autovacuum = off
 log_line_prefix = '%n [%p] %e '
 log_statement = all
+order_proc.recovery_worker = off
 client_min_messages = warning
 CONF
 	unlink $node->data_dir . '/pg_hba.conf';

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # Looked up by name, but by no SQL script.
-readonly always='Pg_magic_func _PG_init'
+readonly always='Pg_magic_func _PG_init order_proc_launcher order_proc_worker'
 
 library=$1 map=$2
 shift 2

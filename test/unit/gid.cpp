@@ -9,68 +9,92 @@
 namespace order_proc::core {
 namespace {
 
-constexpr std::string_view sample = "opc1_0123456789abcdef_00000000000002a5_fedcba9876543210_001f";
-constexpr Gid sample_gid{0x0123456789abcdef, 0x2a5, 0xfedcba9876543210, 0x1f};
+constexpr std::string_view sample =
+    "opc2_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210_001f";
+constexpr Gid sample_gid{0x0123456789abcdef, 12, 0x2a5, 0xfedcba9876543210, 0x1f};
+/// As version 1.7 wrote it.
+constexpr std::string_view old_sample =
+    "opc1_0123456789abcdef_00000000000002a5_fedcba9876543210_001f";
+constexpr Gid old_sample_gid{0x0123456789abcdef, 0, 0x2a5, 0xfedcba9876543210, 0x1f};
 
 TEST(Gid, IsFormattedAtFixedWidth) {
   EXPECT_EQ(std::string_view(format_gid(sample_gid).data()), sample);
   EXPECT_EQ(std::string_view(format_gid({}).data()),
-            "opc1_0000000000000000_0000000000000000_0000000000000000_0000");
+            "opc2_0000000000000000_00000000_0000000000000000_0000000000000000_0000");
+  EXPECT_EQ(std::string_view(format_gid(old_sample_gid, true).data()), old_sample);
   EXPECT_EQ(sample.size(), gid_size);
+  EXPECT_EQ(old_sample.size(), old_gid_size);
   // PostgreSQL's GIDSIZE, its closing zero included.
   EXPECT_LT(gid_size, 200U);
 }
 
 TEST(Gid, TheBaseIsAllButTheShard) {
-  EXPECT_EQ(sample.substr(0, gid_base_size),
-            "opc1_0123456789abcdef_00000000000002a5_fedcba9876543210");
+  EXPECT_EQ(gid_base(sample), "opc2_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210");
+  EXPECT_EQ(gid_base(old_sample), "opc1_0123456789abcdef_00000000000002a5_fedcba9876543210");
   Gid other = sample_gid;
   other.shard = 2;
-  EXPECT_EQ(std::string_view(format_gid(other).data()).substr(0, gid_base_size),
-            sample.substr(0, gid_base_size));
+  EXPECT_EQ(gid_base(format_gid(other).data()), gid_base(sample));
 }
 
 TEST(Gid, ComesBackAsItWas) {
   constexpr auto most = std::numeric_limits<std::uint64_t>::max();
+  constexpr auto most_timeline = std::numeric_limits<std::uint32_t>::max();
   for (const Gid& gid : std::to_array<Gid>({{},
                                             sample_gid,
-                                            {most, most, most, 0xFFFF},
-                                            {most, 0, 0, 0},
-                                            {0, most, 0, 0},
-                                            {0, 0, most, 0},
-                                            {0, 0, 0, 0xFFFF},
-                                            {1, 2, 3, 4}})) {
+                                            {most, most_timeline, most, most, 0xFFFF},
+                                            {most, 0, 0, 0, 0},
+                                            {0, most_timeline, 0, 0, 0},
+                                            {0, 0, most, 0, 0},
+                                            {0, 0, 0, most, 0},
+                                            {0, 0, 0, 0, 0xFFFF},
+                                            {1, 2, 3, 4, 5}})) {
     const GidText text = format_gid(gid);
     EXPECT_EQ(parse_gid(text.data()), gid) << text.data();
+    Gid without = gid;
+    without.timeline = 0;
+    const GidText old = format_gid(gid, true);
+    EXPECT_EQ(parse_gid(old.data()), without) << old.data();
   }
 }
 
+void refuses_all_but(std::string_view text) {
+  EXPECT_TRUE(parse_gid(text));
+  for (std::size_t size = 0; size < text.size(); ++size)
+    EXPECT_FALSE(parse_gid(text.substr(0, size))) << size;
+  EXPECT_FALSE(parse_gid(std::string(text) + "0"));
+  EXPECT_FALSE(parse_gid(" " + std::string(text.substr(1))));
+  EXPECT_FALSE(parse_gid("opc3" + std::string(text.substr(4))));
+  EXPECT_FALSE(parse_gid("OPC1" + std::string(text.substr(4))));
+}
+
 TEST(Gid, AnythingElseIsRefused) {
-  EXPECT_TRUE(parse_gid(sample));
   EXPECT_FALSE(parse_gid({}));
-  for (std::size_t size = 0; size < sample.size(); ++size)
-    EXPECT_FALSE(parse_gid(sample.substr(0, size))) << size;
-  EXPECT_FALSE(parse_gid(std::string(sample) + "0"));
-  EXPECT_FALSE(parse_gid(" " + std::string(sample.substr(1))));
-  EXPECT_FALSE(parse_gid("opc2" + std::string(sample.substr(4))));
-  EXPECT_FALSE(parse_gid("OPC1" + std::string(sample.substr(4))));
+  refuses_all_but(sample);
+  refuses_all_but(old_sample);
+  EXPECT_FALSE(parse_gid("opc1" + std::string(sample.substr(4))));
+  EXPECT_FALSE(parse_gid("opc2" + std::string(old_sample.substr(4))));
+}
+
+/// Each character changed into each other one: refused, or another number that is written so.
+void every_character_counts(std::string_view original, bool old) {
+  for (std::size_t at = 0; at < original.size(); ++at)
+    for (int code = 0; code < 256; ++code) {
+      std::string text{original};
+      text[at] = static_cast<char>(code);
+      const auto gid = parse_gid(text);
+      const bool digit = original[at] != '_' && at >= gid_prefix.size();
+      const bool hexadecimal = (code >= '0' && code <= '9') || (code >= 'a' && code <= 'f');
+      const bool valid = text == original || (digit && hexadecimal);
+      ASSERT_EQ(gid.has_value(), valid) << text;
+      if (gid) {
+        ASSERT_EQ(std::string_view(format_gid(*gid, old).data()), text);
+      }
+    }
 }
 
 TEST(Gid, EveryCharacterCounts) {
-  // Each character changed into each other one: refused, or another number that is written so.
-  for (std::size_t at = 0; at < sample.size(); ++at)
-    for (int code = 0; code < 256; ++code) {
-      std::string text{sample};
-      text[at] = static_cast<char>(code);
-      const auto gid = parse_gid(text);
-      const bool digit = sample[at] != '_' && at >= gid_prefix.size();
-      const bool hexadecimal = (code >= '0' && code <= '9') || (code >= 'a' && code <= 'f');
-      const bool valid = text == sample || (digit && hexadecimal);
-      ASSERT_EQ(gid.has_value(), valid) << text;
-      if (gid) {
-        ASSERT_EQ(std::string_view(format_gid(*gid).data()), text);
-      }
-    }
+  every_character_counts(sample, false);
+  every_character_counts(old_sample, true);
 }
 
 }  // namespace

@@ -1,0 +1,133 @@
+\echo Use "ALTER EXTENSION order_proc UPDATE TO '1.8'" to load this file. \quit
+
+-- 1.8: a cluster that heals itself; orders on many shards in one call; reads and restore points that are true over all of them.
+
+------------------------------------------------------------------------------------------------------------
+-- Imports over shards
+------------------------------------------------------------------------------------------------------------
+
+------------------------------------------------------------------------------------------------------------
+-- Recovery
+------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION order_proc.outcome(customer_id bigint, idempotency_key text) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_outcome';
+COMMENT ON FUNCTION order_proc.outcome(bigint, text) IS
+'What became of create_order_with_items under an idempotency key: the id of the order, or NULL when there is none that the caller may see. Waits for a transaction that has yet to end, also one that is prepared on a shard: lock_timeout and statement_timeout count. Keys that were purged are gone. Errors: 22004, 22023 key too long, 55P03, 42501 no SELECT on order_store.orders, OP001, OP002.';
+
+CREATE TYPE order_proc.in_doubt_transaction AS (
+  gid text,
+  shard_id int,
+  since timestamptz,
+  age interval,
+  decision text
+);
+COMMENT ON TYPE order_proc.in_doubt_transaction IS
+'A transaction over several shards that is prepared on one of them: its identifier there, since when, and what is to become of it: running (its session is at it), commit, rollback, unknown (another server of the coordinator may know). Or one that a shard has lost: damaged, with the identifier that its shards share.';
+
+CREATE FUNCTION order_proc.in_doubt_transactions() RETURNS SETOF order_proc.in_doubt_transaction
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'order_proc_in_doubt_transactions';
+COMMENT ON FUNCTION order_proc.in_doubt_transactions() IS
+'The rows of order_proc.in_doubt: asks all shards at once. For the owner of the store and pg_monitor. Errors: 42501, OP001, OP002, OP503.';
+
+CREATE VIEW order_proc.in_doubt AS SELECT * FROM order_proc.in_doubt_transactions();
+COMMENT ON VIEW order_proc.in_doubt IS
+'Transactions over several shards that are prepared on one of them and not ended, and those that a shard has lost.';
+GRANT SELECT ON order_proc.in_doubt TO PUBLIC;
+
+CREATE FUNCTION order_proc.adopt_cluster() RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_adopt_cluster';
+COMMENT ON FUNCTION order_proc.adopt_cluster() IS
+'Makes a copy of a coordinator (a dump that was restored, a clone, a copy of the files) the coordinator of its shards, under a new id, which it returns. The original is shut out from then on: OP503. What the original left prepared is committed where a decision or a receipt says so, and else stays in order_proc.in_doubt, unknown. For the owner of the store. Errors: 08001 a shard is missing, 55000 no coordinator, or a shard of another cluster, 25001, 42501, OP001, OP002.';
+REVOKE ALL ON FUNCTION order_proc.adopt_cluster() FROM PUBLIC;
+
+CREATE FUNCTION order_proc.join_cluster(coordinator_id bigint, shard_id int, timeline int, instance bigint) RETURNS int
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_join_cluster_fenced';
+COMMENT ON FUNCTION order_proc.join_cluster(bigint, int, int, bigint) IS
+'For coordinators: checks that this database is that shard of that cluster and that the coordinator''s server is the newest it knows. Returns the id of the server process, NULL when the server must be registered first. Errors: 55000 it is not that shard, OP503 another server is the coordinator, OP001, OP002.';
+
+CREATE FUNCTION order_proc.register_coordinator(coordinator_id bigint, shard_id int, timeline int, instance bigint, former_id bigint DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_register_coordinator';
+COMMENT ON FUNCTION order_proc.register_coordinator(bigint, int, int, bigint, bigint) IS
+'For coordinators: makes a server the one that commits on this shard, and shuts out the one before. With former_id the shard changes over from that coordinator. For the owner of the store. Errors: OP503 a newer one is known, 55000 another cluster, 42501, OP001, OP002.';
+REVOKE ALL ON FUNCTION order_proc.register_coordinator(bigint, int, int, bigint, bigint) FROM PUBLIC;
+
+CREATE FUNCTION order_proc.write_receipt(gid text, receipt_key bigint, carried_out text, carried_out_key bigint) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_write_receipt';
+COMMENT ON FUNCTION order_proc.write_receipt(text, bigint, text, bigint) IS
+'For coordinators: leaves a receipt in the transaction that is about to be prepared as gid, and removes that of one that all shards have carried out. Errors: 22004, 22023 no transaction of this shard''s coordinator, OP001, OP002.';
+
+------------------------------------------------------------------------------------------------------------
+-- Atomic orders, reads and restore points
+------------------------------------------------------------------------------------------------------------
+
+------------------------------------------------------------------------------------------------------------
+-- Sagas
+------------------------------------------------------------------------------------------------------------
+
+------------------------------------------------------------------------------------------------------------
+-- The layout
+------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION order_proc.layout_1_8_up() RETURNS SETOF order_proc.migration_step
+LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_8_up$
+VALUES
+-- Recovery
+(1, 'change', $sql$
+CREATE TABLE order_store.receipts (
+  gid text COLLATE "C" PRIMARY KEY,
+  receipt_key bigint NOT NULL,
+  written_at timestamptz NOT NULL DEFAULT now()
+)$sql$, 'none', true, NULL::pg_catalog.int8),
+(2, 'change', $sql$
+ALTER TABLE order_store.cluster
+  ADD COLUMN system_identifier bigint,
+  ADD COLUMN database_oid oid,
+  ADD COLUMN secret bytea,
+  ADD COLUMN timeline int,
+  ADD COLUMN instance bigint,
+  ADD COLUMN former_id bigint;
+ALTER TABLE order_store.commit_log ADD COLUMN damaged int[];
+UPDATE order_store.cluster AS c SET
+  system_identifier = (SELECT i.system_identifier FROM pg_catalog.pg_control_system() AS i),
+  database_oid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()),
+  secret = pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid())
+WHERE c.shard_id IS NULL$sql$, 'AccessExclusiveLock', true, NULL)
+-- Atomic orders, reads and restore points
+-- Sagas
+$layout_1_8_up$;
+COMMENT ON FUNCTION order_proc.layout_1_8_up() IS 'The step from layout 1.7 to 1.8: receipts of transactions over several shards, who the coordinator is.';
+
+CREATE FUNCTION order_proc.layout_1_8_down() RETURNS SETOF order_proc.migration_step
+LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_8_down$
+VALUES
+-- Recovery
+(1, 'change', $sql$
+DO $in_doubt$
+BEGIN
+  IF EXISTS (SELECT FROM order_store.commit_log)
+    OR EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts AS p
+               WHERE p.database OPERATOR(pg_catalog.=) pg_catalog.current_database() AND p.gid OPERATOR(pg_catalog.~~) 'opc_\_%') THEN
+    RAISE EXCEPTION USING
+      ERRCODE = '55000',
+      MESSAGE = 'transactions over several shards are in doubt',
+      HINT = 'SELECT * FROM order_proc.recover(); on the coordinator.';
+  END IF;
+END
+$in_doubt$$sql$, 'AccessShareLock', true, NULL::pg_catalog.int8),
+(2, 'change', $sql$
+DROP TABLE order_store.receipts;
+ALTER TABLE order_store.commit_log DROP COLUMN damaged;
+ALTER TABLE order_store.cluster
+  DROP COLUMN system_identifier,
+  DROP COLUMN database_oid,
+  DROP COLUMN secret,
+  DROP COLUMN timeline,
+  DROP COLUMN instance,
+  DROP COLUMN former_id$sql$, 'AccessExclusiveLock', true, NULL)
+-- Atomic orders, reads and restore points
+-- Sagas
+$layout_1_8_down$;
+COMMENT ON FUNCTION order_proc.layout_1_8_down() IS 'The step from layout 1.8 back to 1.7: refuses while transactions are in doubt.';
+
+SELECT order_proc.apply_migration('1.7'::pg_catalog.text, '1.8'::pg_catalog.text);

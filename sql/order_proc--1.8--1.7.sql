@@ -1,0 +1,21 @@
+\echo Use "ALTER EXTENSION order_proc UPDATE TO '1.7'" to load this file. \quit
+
+SELECT order_proc.apply_migration('1.8'::pg_catalog.text, '1.7'::pg_catalog.text);
+DROP FUNCTION order_proc.layout_1_8_up();
+DROP FUNCTION order_proc.layout_1_8_down();
+
+-- Sagas
+
+-- Atomic orders, reads and restore points
+
+-- Recovery
+DROP FUNCTION order_proc.write_receipt(text, bigint, text, bigint);
+DROP FUNCTION order_proc.register_coordinator(bigint, int, int, bigint, bigint);
+DROP FUNCTION order_proc.join_cluster(bigint, int, int, bigint);
+DROP FUNCTION order_proc.adopt_cluster();
+DROP VIEW order_proc.in_doubt;
+DROP FUNCTION order_proc.in_doubt_transactions();
+DROP TYPE order_proc.in_doubt_transaction;
+DROP FUNCTION order_proc.outcome(bigint, text);
+
+-- Imports over shards

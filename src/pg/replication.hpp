@@ -1,0 +1,42 @@
+// Synchronous replication: whether commits wait for a standby, and how far one has got.
+#pragma once
+
+#include "pg/postgres.hpp"
+
+extern "C" {
+#include "access/xlog.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/lwlock.h"
+}
+
+namespace order_proc::pg {
+
+/// Under SyncRepLock: as all sessions know by now, whatever this one has read of the settings.
+inline bool has_synchronous_standbys() {
+#ifdef SYNC_STANDBY_DEFINED
+  return max_wal_senders > 0 && (WalSndCtl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0;
+#else
+  return max_wal_senders > 0 && WalSndCtl->sync_standbys_defined;
+#endif
+}
+
+/// Whether there should be a standby that has the log up to there, as `level` (of
+/// synchronous_commit) asks for it, and none has. Neither raises nor allocates.
+inline bool lacks_standby(XLogRecPtr end, int level) {
+  const int mode = level == SYNCHRONOUS_COMMIT_REMOTE_WRITE   ? SYNC_REP_WAIT_WRITE
+                   : level == SYNCHRONOUS_COMMIT_REMOTE_APPLY ? SYNC_REP_WAIT_APPLY
+                                                              : SYNC_REP_WAIT_FLUSH;
+  LWLockAcquire(SyncRepLock, LW_SHARED);
+  const bool lacks = has_synchronous_standbys() && WalSndCtl->lsn[mode] < end;
+  LWLockRelease(SyncRepLock);
+  return lacks;
+}
+
+/// In the callback of a commit: whether it waited for a standby in vain.
+inline bool commit_lacks_standby() {
+  return SyncRepRequested() && lacks_standby(XactLastCommitEnd, synchronous_commit);
+}
+
+}  // namespace order_proc::pg

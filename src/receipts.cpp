@@ -1,0 +1,99 @@
+// Writing receipts: on the coordinator the question, on the shard the row, as the store's owner.
+#include "receipts.hpp"
+
+#include "pg/args.hpp"
+#include "pg/error.hpp"
+#include "pg/spi.hpp"
+#include "pg/user.hpp"
+#include "remote/pipeline.hpp"
+
+extern "C" {
+#include "common/hmac.h"
+#include "common/sha2.h"
+}
+
+namespace order_proc {
+
+namespace {
+
+pg::Statement insert_receipt{"INSERT INTO order_store.receipts (gid, receipt_key) VALUES ($1, $2)",
+                             TEXTOID, INT8OID};
+pg::Statement delete_receipt{
+    "DELETE FROM order_store.receipts AS r WHERE r.gid OPERATOR(pg_catalog.=) $1 AND r.receipt_key "
+    "OPERATOR(pg_catalog.=) $2",
+    TEXTOID, INT8OID};
+
+remote::Statement write_receipt{
+    "SELECT order_proc.write_receipt($1::pg_catalog.text, $2::pg_catalog.int8, "
+    "$3::pg_catalog.text, $4::pg_catalog.int8)"};
+
+Datum text_datum(std::string_view value) {
+  return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
+}
+
+void require_own(const Cluster& here, std::string_view text) {
+  const auto gid = pg::core_call(core::parse_gid, text);
+  if (gid && here.role == Role::shard &&
+      gid->coordinator == static_cast<uint64>(here.coordinator_id) &&
+      gid->shard == static_cast<uint32>(here.shard_id))
+    return;
+  ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+          errmsg("\"%s\" is no transaction of this shard's coordinator", pg::shown(text)),
+          errhint("A commit of the coordinator calls this."));
+}
+
+}  // namespace
+
+int64 receipt_key(const Cluster& cluster, std::string_view base) {
+  std::array<uint8, PG_SHA256_DIGEST_LENGTH> digest;
+  pg_hmac_ctx* const context = pg_hmac_create(PG_SHA256);
+  if (context == nullptr) ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
+  const bool done =
+      pg_hmac_init(context, cluster.secret.data(), cluster.secret.size()) >= 0 &&
+      pg_hmac_update(context, reinterpret_cast<const uint8*>(base.data()), base.size()) >= 0 &&
+      pg_hmac_final(context, digest.data(), digest.size()) >= 0;
+  pg_hmac_free(context);
+  if (!done)
+    ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make the key of a receipt"));
+  int64 key;
+  std::copy_n(digest.begin(), sizeof key, reinterpret_cast<uint8*>(&key));
+  return key;
+}
+
+void queue_receipt(const Cluster& cluster, remote::Connection& connection, bool forget) {
+  const char* const gid = connection.gid.data();
+  const char* const before = connection.carried_out.data();
+  const bool old = forget && *before != '\0';
+  const auto key_of = [&](const char* text) {
+    return psprintf(INT64_FORMAT, receipt_key(cluster, core::gid_base(text)));
+  };
+  const std::array<const char*, 4> values{gid, key_of(gid), old ? before : nullptr,
+                                          old ? key_of(before) : nullptr};
+  remote::queue(connection, write_receipt, remote::Step::control, {{}, values, {}, {}});
+}
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(order_proc_write_receipt);
+Datum order_proc_write_receipt(PG_FUNCTION_ARGS) {
+  const pg::Args args(fcinfo);
+  const pg::Text gid = args.get_text(0, "gid");
+  const pg::Value key(Int64GetDatum(args.get_int64(1, "receipt_key")));
+  const pg::Text carried_out = args.find_text(2);
+  const pg::Value carried_out_key(fcinfo->args[3].value, args.null(3));
+  const Store& store = open_store_for_anyone();
+  require_own(cluster_of(store), gid.view());
+  pg::with_spi([&] {
+    pg::as_user(store.owner, [&] {
+      insert_receipt.run(0, {pg::Value(text_datum(core::gid_base(gid.view()))), key});
+      if (carried_out)
+        delete_receipt.run(
+            0, {pg::Value(text_datum(core::gid_base(carried_out.view()))), carried_out_key});
+    });
+  });
+  PG_RETURN_VOID();
+}
+
+}  // extern "C"
+
+}  // namespace order_proc

@@ -1,0 +1,81 @@
+// Settling what transactions over shards have left prepared.
+#pragma once
+
+#include "cluster.hpp"
+#include "pg/srf.hpp"
+
+namespace order_proc {
+
+/// A transaction that a shard has prepared for this coordinator. Texts are in the caller's memory.
+struct Orphan {
+  enum class Fate : uint8 {
+    running,    ///< the transaction that prepared it may still decide
+    commit,     ///< it was decided so
+    roll_back,  ///< it was never decided, and cannot be any more
+    unknown     ///< another server may have decided, and not all shards have answered
+  };
+  const char* gid;
+  const char* base;  ///< what names the transaction
+  core::Gid numbers;
+  int shard_id;
+  const char* owner;  ///< the role on the shard
+  bool mine;          ///< the view's connection may end it
+  TimestampTz since;
+  Fate fate;
+  bool settled;
+};
+
+/// A shard as the resolver finds it.
+struct ShardView {
+  remote::Target target;
+  remote::Connection* connection;  ///< as the owner of its store; null: not reached
+  const char* problem;             ///< why not
+  std::span<Orphan> orphans;
+  bool more;           ///< there is more prepared than one look shows
+  List* old_receipts;  ///< bases of receipts that were written a while ago
+};
+
+/// A shard that has committed a transaction, proved by its receipt.
+struct Receipt {
+  const char* base;
+  int shard_id;
+};
+
+/// What a round of settling left.
+struct Left {
+  int in_doubt;   ///< prepared and not settled, those that still run apart
+  int decisions;  ///< in the commit log, those that still run apart
+  int unreached;  ///< shards
+};
+
+/// One round over all shards. Rows go to `results` when there is one, else to the server's log.
+/// `patience`: how many milliseconds a shard may take to answer. As the owner of the store.
+Left settle_all(const Store& store, const Cluster& cluster, const pg::ResultSet* results,
+                int patience);
+
+// The parts of it; see shard_views.cpp.
+
+/// Connects to all shards as owners of their stores, and asks what is prepared there. What this
+/// server is is written down there first, unless it is a standby; with `adopted`, that it takes
+/// over from that coordinator.
+std::span<ShardView> view_shards(const Store& store, const Cluster& cluster, int patience,
+                                 int64 adopted = 0);
+bool all_reached(std::span<const ShardView> views);
+
+/// The receipts among `bases`, on all shards that are reached. One that does not answer is not
+/// reached any more.
+std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardView> views,
+                                       std::span<const char* const> bases, int patience);
+bool has_receipt(std::span<const Receipt> receipts, const char* base, int shard_id);
+
+/// Decides what is to become of the orphans.
+void find_fates(const Store& store, const Cluster& cluster, std::span<ShardView> views,
+                int patience);
+
+/// Whether the transaction may still decide: it holds a lock until the shards know.
+bool is_running(const core::Gid& gid);
+
+/// Which of the bases are in the commit log, sorted.
+std::span<const char* const> find_decisions(const Store& store, std::span<const char* const> bases);
+
+}  // namespace order_proc

@@ -1,0 +1,280 @@
+// What the shards have, for the resolver: all are asked at once, each as the owner of its store.
+// Which user mapping leads there is tried once and remembered.
+#include "resolver.hpp"
+
+#include "mappings.hpp"
+#include "pg/error.hpp"
+#include "receipts.hpp"
+#include "remote/pipeline.hpp"
+#include "remote/wait.hpp"
+
+namespace order_proc {
+
+namespace {
+
+/// Prepared transactions and receipts of a shard in one look.
+constexpr int most_rows = 2000;
+static_assert(most_rows == 2000, "the limit stands in the queries");
+
+constexpr const char* register_query = "SELECT order_proc.register_coordinator($1, $2, $3, $4, $5)";
+constexpr const char* prepared_query =
+    "SELECT p.gid, p.owner, p.owner OPERATOR(pg_catalog.=) CURRENT_USER OR (SELECT r.rolsuper FROM "
+    "pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) CURRENT_USER), "
+    "(EXTRACT(epoch FROM p.prepared) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 "
+    "FROM pg_catalog.pg_prepared_xacts AS p WHERE p.database OPERATOR(pg_catalog.=) "
+    "pg_catalog.current_database() AND p.gid OPERATOR(pg_catalog.~~) 'opc_\\_%' AND "
+    "pg_catalog.substr(p.gid, 6, 16) OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]) "
+    "ORDER BY p.prepared LIMIT 2000";
+constexpr const char* receipts_query =
+    "SELECT r.gid FROM order_store.receipts AS r WHERE r.written_at OPERATOR(pg_catalog.<) "
+    "(pg_catalog.now() OPERATOR(pg_catalog.-) '5 seconds'::pg_catalog.interval) LIMIT 2000";
+constexpr const char* find_receipts_query =
+    "SELECT r.gid, r.receipt_key FROM order_store.receipts AS r WHERE r.gid "
+    "OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])";
+
+/// Which user's mapping led to the owner of the shard's store the last time.
+struct Known {
+  Oid server;
+  Oid user;
+};
+std::array<Known, most_shards> known{};
+
+TimestampTz from_unix(const char* microseconds) {
+  return strtoll(microseconds, nullptr, 10) -
+         static_cast<int64>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+}
+
+void queue_questions(const Cluster& cluster, const ShardView& view, int64 adopted) {
+  remote::Connection& connection = *view.connection;
+  const remote::Incarnation here = remote::incarnation();
+  const std::array<const char*, 5> self{
+      psprintf(INT64_FORMAT, cluster.coordinator_id), psprintf("%d", view.target.shard_id),
+      psprintf("%u", here.timeline), psprintf(INT64_FORMAT, here.instance),
+      adopted == 0 ? nullptr : psprintf(INT64_FORMAT, adopted)};
+  if (here.timeline != 0)
+    remote::queue_text(connection, register_query, remote::Step::control, {{}, self, {}, {}});
+  const std::array<const char*, 1> ids{
+      psprintf("{%016llx,%016llx}", static_cast<unsigned long long>(cluster.coordinator_id),
+               static_cast<unsigned long long>(cluster.former_id))};
+  remote::queue_text(connection, prepared_query, remote::Step::call, {{}, ids, {}, {}});
+  remote::queue_text(connection, receipts_query, remote::Step::call, {});
+  remote::send(connection);
+}
+
+std::span<Orphan> read_orphans(const PGresult* result, int shard_id) {
+  const int rows = PQntuples(result);
+  auto* const orphans = static_cast<Orphan*>(palloc(sizeof(Orphan) * static_cast<Size>(rows + 1)));
+  std::size_t count = 0;
+  for (int row = 0; row < rows; ++row) {
+    const char* const gid = pstrdup(PQgetvalue(result, row, 0));
+    const auto numbers = pg::core_call(core::parse_gid, std::string_view(gid));
+    if (!numbers) continue;
+    const std::string_view base = core::gid_base(gid);
+    orphans[count++] = {gid,
+                        pnstrdup(base.data(), base.size()),
+                        *numbers,
+                        shard_id,
+                        pstrdup(PQgetvalue(result, row, 1)),
+                        *PQgetvalue(result, row, 2) == 't',
+                        from_unix(PQgetvalue(result, row, 3)),
+                        Orphan::Fate::unknown,
+                        false};
+  }
+  return {orphans, count};
+}
+
+/// Not reached, after all.
+void give_up(ShardView& view, const char* problem) {
+  if (view.connection != nullptr && (view.connection->in_flight || view.connection->lost))
+    remote::close_connection(*view.connection);
+  view.connection = nullptr;
+  view.problem = problem;
+}
+
+const char* message_of(const remote::Connection& connection) {
+  const char* const text = connection.error == nullptr
+                               ? nullptr
+                               : PQresultErrorField(connection.error, PG_DIAG_MESSAGE_PRIMARY);
+  return text == nullptr ? "the connection was lost" : pstrdup(text);
+}
+
+/// Takes the answers; false when another user should ask.
+bool read_answers(ShardView& view, remote::Deadline deadline) {
+  remote::Connection& connection = *view.connection;
+  const auto next = [&] {
+    return remote::next_result(connection, remote::Interrupts::serve, deadline);
+  };
+  const PGresult* result = next();
+  if (result != nullptr) view.orphans = read_orphans(result, view.target.shard_id);
+  view.more = result != nullptr && PQntuples(result) == most_rows;
+  if (result != nullptr) result = next();
+  view.old_receipts = NIL;
+  for (int row = 0; result != nullptr && row < PQntuples(result); ++row) {
+    const std::string_view base{PQgetvalue(result, row, 0)};
+    if (base.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == base.npos)
+      view.old_receipts = lappend(view.old_receipts, makeString(pstrdup(base.data())));
+  }
+  if (result != nullptr) (void)next();
+  if (connection.in_flight) {
+    give_up(view, "it does not answer");
+    return true;
+  }
+  // Another server is the coordinator.
+  if (remote::error_code(connection) == pg::coordinator_fenced) remote::raise_error(connection);
+  if (connection.error == nullptr && !connection.lost) return true;
+  const bool no_right = remote::error_code(connection) == ERRCODE_INSUFFICIENT_PRIVILEGE;
+  give_up(view, message_of(connection));
+  return !no_right;
+}
+
+/// The shards that have yet to be reached, and by whom to try next.
+struct Search {
+  std::span<ShardView> views;
+  std::span<std::span<const Mapping>> mappings;
+  std::span<std::size_t> at;
+  std::span<bool> over;
+};
+
+Search begin_search(const Store& store, std::span<ShardView> views) {
+  const std::size_t count = views.size();
+  const auto room = [count](Size size) { return palloc0(size * (count + 1)); };
+  Search search{
+      views,
+      {static_cast<std::span<const Mapping>*>(room(sizeof(std::span<const Mapping>))), count},
+      {static_cast<std::size_t*>(room(sizeof(std::size_t))), count},
+      {static_cast<bool*>(room(sizeof(bool))), count}};
+  for (std::size_t i = 0; i < count; ++i) {
+    ShardView& view = views[i];
+    view.problem = "it has no user mapping that leads to the owner of the shard's store";
+    if (!OidIsValid(view.target.server)) {
+      view.problem = "its foreign server does not exist";
+      search.over[i] = true;
+      continue;
+    }
+    search.mappings[i] = mappings_of(view.target.server, store.owner);
+    const Known& last = known[static_cast<std::size_t>(view.target.shard_id)];
+    if (last.server != view.target.server) continue;
+    auto* const first = const_cast<Mapping*>(search.mappings[i].data());
+    auto* const end = first + search.mappings[i].size();
+    auto* const found =
+        std::find_if(first, end, [&](const Mapping& m) { return m.user == last.user; });
+    if (found != end) std::rotate(first, found, found + 1);
+  }
+  return search;
+}
+
+/// Tries the next mapping of each shard that is not reached; false when there was none to try.
+bool search_further(const Cluster& cluster, Search& search, int patience, int64 adopted) {
+  const std::size_t count = search.views.size();
+  auto* const targets = static_cast<remote::Target*>(palloc(sizeof(remote::Target) * (count + 1)));
+  auto* const which = static_cast<std::size_t*>(palloc(sizeof(std::size_t) * (count + 1)));
+  auto** const connections =
+      static_cast<remote::Connection**>(palloc(sizeof(remote::Connection*) * (count + 1)));
+  std::size_t tried = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (search.over[i] || search.at[i] >= search.mappings[i].size()) continue;
+    targets[tried] = search.views[i].target;
+    targets[tried].mapped = true;
+    targets[tried].user = search.mappings[i][search.at[i]++].user;
+    which[tried++] = i;
+  }
+  if (tried == 0) return false;
+  const char* reason = nullptr;
+  remote::connect({targets, tried}, {connections, tried}, false, &reason);
+  for (std::size_t i = 0; i < tried; ++i) {
+    ShardView& view = search.views[which[i]];
+    view.connection = connections[i];
+    if (view.connection == nullptr)
+      view.problem = reason == nullptr || *reason == '\0' ? "it cannot be reached" : reason;
+    else
+      queue_questions(cluster, view, adopted);
+  }
+  const remote::Deadline deadline = remote::after_milliseconds(patience);
+  for (std::size_t i = 0; i < tried; ++i) {
+    ShardView& view = search.views[which[i]];
+    if (view.connection == nullptr) continue;
+    search.over[which[i]] = read_answers(view, deadline);
+    if (view.connection != nullptr)
+      known[static_cast<std::size_t>(view.target.shard_id)] = {view.target.server, targets[i].user};
+  }
+  return true;
+}
+
+}  // namespace
+
+std::span<ShardView> view_shards(const Store& store, const Cluster& cluster, int patience,
+                                 int64 adopted) {
+  auto* const views =
+      static_cast<ShardView*>(palloc0(sizeof(ShardView) * (cluster.shard_count + 1)));
+  for (std::size_t i = 0; i < cluster.shard_count; ++i) {
+    views[i].target = cluster.shards[i];
+    // Whether the shard is one already is the question: add_shard may be in doubt itself.
+    views[i].target.coordinator_id = 0;
+  }
+  Search search = begin_search(store, {views, cluster.shard_count});
+  const remote::Deadline deadline = remote::after_milliseconds(patience);
+  while (search_further(cluster, search, patience, adopted) && !remote::passed(deadline)) {
+  }
+  return search.views;
+}
+
+bool all_reached(std::span<const ShardView> views) {
+  return std::all_of(views.begin(), views.end(),
+                     [](const ShardView& view) { return view.connection != nullptr; });
+}
+
+namespace {
+
+/// The array as text; names of transactions need no quotes.
+const char* array_of(std::span<const char* const> bases) {
+  StringInfoData text;
+  initStringInfo(&text);
+  for (const char* const base : bases)
+    appendStringInfo(&text, "%c%s", text.len == 0 ? '{' : ',', base);
+  appendStringInfoString(&text, text.len == 0 ? "{}" : "}");
+  return text.data;
+}
+
+}  // namespace
+
+std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardView> views,
+                                       std::span<const char* const> bases, int patience) {
+  if (bases.empty()) return {};
+  const std::array<const char*, 1> values{array_of(bases)};
+  for (const ShardView& view : views) {
+    if (view.connection == nullptr) continue;
+    remote::queue_text(*view.connection, find_receipts_query, remote::Step::call,
+                       {{}, values, {}, {}});
+    remote::send(*view.connection);
+  }
+  auto* const receipts =
+      static_cast<Receipt*>(palloc(sizeof(Receipt) * (bases.size() * views.size() + 1)));
+  std::size_t count = 0;
+  const remote::Deadline deadline = remote::after_milliseconds(patience);
+  for (ShardView& view : views) {
+    if (view.connection == nullptr) continue;
+    const PGresult* const result =
+        remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
+    const int rows = result == nullptr ? 0 : PQntuples(result);
+    for (int row = 0; row < rows; ++row) {
+      const char* const base = PQgetvalue(result, row, 0);
+      // Written by somebody else: proves nothing.
+      if (strtoll(PQgetvalue(result, row, 1), nullptr, 10) != receipt_key(cluster, base)) continue;
+      receipts[count++] = {pstrdup(base), view.target.shard_id};
+    }
+    if (result != nullptr)
+      (void)remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
+    if (result == nullptr || view.connection->in_flight || view.connection->lost)
+      give_up(view, "it does not answer");
+  }
+  return {receipts, count};
+}
+
+bool has_receipt(std::span<const Receipt> receipts, const char* base, int shard_id) {
+  return std::any_of(receipts.begin(), receipts.end(), [&](const Receipt& receipt) {
+    return (shard_id == no_shard || receipt.shard_id == shard_id) &&
+           std::string_view(receipt.base) == base;
+  });
+}
+
+}  // namespace order_proc
