@@ -1,4 +1,4 @@
-// order_proc.failpoint = 'name=action', for tests. The actions:
+// order_proc.failpoint = 'name=action', for tests; it works once. The actions:
 //   error  raises
 //   pause  makes the file failpoint_reached in the data directory, with the process id in it, and
 //          waits until it is removed; served are no interrupts
@@ -27,6 +27,12 @@ namespace order_proc {
 namespace {
 
 char* failpoint = nullptr;
+/// Each time it is set it works once.
+bool used = false;
+
+void rearm(const char*, void*) {
+  used = false;
+}
 
 constexpr const char* reached_file = "failpoint_reached";
 
@@ -46,10 +52,11 @@ void crash() {
 }  // namespace
 
 void reach_failpoint(const char* name) {
-  if (failpoint == nullptr || *failpoint == '\0') return;
+  if (used || failpoint == nullptr || *failpoint == '\0') return;
   const std::string_view armed(failpoint);
   const std::size_t split = armed.find('=');
   if (split == std::string_view::npos || armed.substr(0, split) != name) return;
+  used = true;
   const std::string_view action = armed.substr(split + 1);
   if (action == "error")
     ereport(ERROR, errcode(ERRCODE_IO_ERROR), errmsg("failpoint \"%s\"", name));
@@ -60,8 +67,7 @@ void reach_failpoint(const char* name) {
 
 void define_failpoint_settings() {
   DefineCustomStringVariable("order_proc.failpoint", "Where a test fails, stops or kills.", nullptr,
-                             &failpoint, "", PGC_SUSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr,
-                             nullptr);
+                             &failpoint, "", PGC_SUSET, GUC_NOT_IN_SAMPLE, nullptr, rearm, nullptr);
 }
 
 }  // namespace order_proc

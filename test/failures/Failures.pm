@@ -108,12 +108,25 @@ sub pass_on {
 	}
 }
 
-sub cut { my ($self, $number) = @_; my $pid = delete $self->{proxies}[$number]{pid} // return; kill 'KILL', -$pid; waitpid $pid, 0; }
+sub cut {
+	my ($self, $number) = @_;
+	my $pid = delete $self->{proxies}[$number]{pid} // return;
+	kill 'KILL', -$pid;
+	waitpid $pid, 0;
+	for (1 .. 500) { last unless kill 0, -$pid; sleep 0.002; }
+}
 sub swallow { my ($self, $number) = @_; kill 'STOP', -$self->{proxies}[$number]{pid}; $self->{proxies}[$number]{stopped} = 1; }
 
 # --- servers -------------------------------------------------------------------------------------------------------
 
-sub kill_node { my ($self, $node) = @_; $node->kill9 if is_running($node); $node->{_pid} = undef; }
+# All of its processes at once, as when the machine dies.
+sub kill_node {
+	my ($self, $node) = @_;
+	my @processes = processes($node);
+	kill 'KILL', @processes;
+	for (1 .. 500) { last unless grep { kill 0, $_ } @processes; sleep 0.002; }
+	$node->{_pid} = undef;
+}
 sub is_running { my ($node) = @_; return defined $node->{_pid} && kill 0, $node->{_pid}; }
 
 sub processes {
@@ -135,11 +148,14 @@ sub heal {
 	}
 	for my $node ($self->nodes) {
 		next if is_running($node);
-		$node->{_pid} = undef;
 		unlink $node->data_dir . '/failpoint_reached';
 		# Processes of the server that was killed may still hold its memory.
 		my $up = 0;
-		for (1 .. 100) { last if $up = $node->start(fail_ok => 1); sleep 0.1; }
+		for (1 .. 100) {
+			$node->{_pid} = undef;
+			last if $up = $node->start(fail_ok => 1);
+			sleep 0.1;
+		}
 		die 'cannot start ' . $node->name unless $up;
 	}
 	for my $node ($self->nodes) { $node->poll_query_until('postgres', 'SELECT true') or die $node->name . ' does not answer'; }
@@ -236,13 +252,14 @@ sub end_session {
 	($session->{state}) = $session->{messages} =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/;
 	$session->{state} //= '';
 	return 'ok' if $session->{output} =~ /^COMMIT$/m;
-	return 'unknown' if $session->{state} eq '40003' || $session->{messages} =~ /connection .*(?:lost|closed)|terminated abnormally|server closed/i;
-	return 'failed' if $session->{state} ne '';
-	return 'unknown';
+	# 2: psql lost its connection.
+	return 'unknown' if $session->{state} eq '40003' || $session->{state} eq '' || ($session->{run}->full_result // 0) >> 8 == 2;
+	return 'failed';
 }
 
 sub DESTROY {
 	my ($self) = @_;
+	local $?;    # the test's result
 	for my $number (0 .. $#{ $self->{proxies} }) { $self->cut($number); }
 }
 

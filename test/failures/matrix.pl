@@ -32,7 +32,7 @@ my %breaks = (
 	'kill -9 of the first shard' => sub { $cluster->kill_node($shards[0]); },
 	'kill -9 of the second shard' => sub { $cluster->kill_node($shards[1]); },
 	'kill -9 of both shards' => sub { $cluster->kill_node($_) for @shards[ 0, 1 ]; },
-	'sessions of the second shard are terminated' => sub { $shards[1]->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"); },
+	'sessions of the second shard are terminated' => sub { $shards[1]->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"); },
 	'the second shard freezes' => sub { $cluster->freeze($shards[1]); },
 	'the network to the second shard is cut' => sub { $cluster->cut(1); },
 	'the network to both shards is cut' => sub { $cluster->cut($_) for 0, 1; },
