@@ -48,7 +48,7 @@ struct Load {
   Import* import;
   bool all_or_nothing;            ///< what refuses an order is raised
   const pg::ResultSet* outcomes;  ///< on a shard: takes what is said of orders that are not made
-  MemoryContext memory;  ///< of a batch
+  MemoryContext memory;           ///< of a batch
   int order_count;
   int ended;  ///< orders since the batch was emptied, rejected ones included
   std::size_t item_count;

@@ -40,7 +40,8 @@ void for_each_line(const Load& load, const Order& order, F&& use) {
 void reject_order(Load& load, const Order& order, int sqlstate, const char* message) {
   Import& import = *load.import;
   if (load.outcomes != nullptr)
-    return load.outcomes->add({pg::Value(Int32GetDatum(order.number)), pg::Value(BoolGetDatum(false)),
+    return load.outcomes->add({pg::Value(Int32GetDatum(order.number)),
+                               pg::Value(BoolGetDatum(false)),
                                pg::Value(CStringGetTextDatum(unpack_sql_state(sqlstate))),
                                pg::Value(CStringGetTextDatum(message))});
   const MemoryContext scratch =
@@ -108,8 +109,7 @@ TupleTableSlot* slot_of(const Load& load, const SortedLine& line) {
   std::array<char, VARHDRSZ> empty;
   SET_VARSIZE(data.data(), data.size());
   SET_VARSIZE(empty.data(), empty.size());
-  std::copy_n(reinterpret_cast<const char*>(&line.data), sizeof line.data,
-              data.begin() + VARHDRSZ);
+  std::copy_n(reinterpret_cast<const char*>(&line.data), sizeof line.data, data.begin() + VARHDRSZ);
   ExecClearTuple(slot);
   slot->tts_values[0] = Int64GetDatum(0);
   slot->tts_values[1] = slot->tts_values[4] = PointerGetDatum(empty.data());
@@ -171,10 +171,10 @@ void add_line(Load& load, const SortedLine& line) {
   } else if (data.customer_id != order.customer_id) {
     if (import_on_error == import_skip_order && order.bad_line == 0) order.bad_line = line.number;
     const MemoryContext saved = MemoryContextSwitchTo(load.memory);
-    reject_line(*load.import, {line.number, ERRCODE_INVALID_PARAMETER_VALUE,
-                               wrong_customer(pg::view(order.order_ref), order.customer_id,
-                                              data.customer_id),
-                               pg::view(line.raw)});
+    reject_line(*load.import,
+                {line.number, ERRCODE_INVALID_PARAMETER_VALUE,
+                 wrong_customer(pg::view(order.order_ref), order.customer_id, data.customer_id),
+                 pg::view(line.raw)});
     MemoryContextSwitchTo(saved);
     return;
   }

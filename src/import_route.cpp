@@ -130,8 +130,8 @@ struct Chunk {
   StringInfoData bytes;
   SentOrder* orders;
   std::size_t order_count;
-  int64* numbers;     ///< of the lines
-  uint32* raw_ends;   ///< where they end in raws
+  int64* numbers;    ///< of the lines
+  uint32* raw_ends;  ///< where they end in raws
   std::size_t line_count;
   StringInfoData raws;
 };
@@ -164,7 +164,7 @@ struct Router {
   std::span<Part> parts;
   std::size_t most_lines;  ///< of a chunk
   std::size_t most_raw_bytes;
-  const char* statuses;     ///< as an array's text
+  const char* statuses;      ///< as an array's text
   TupleTableSlot* raw_slot;  ///< number and raw line
   MemoryContext scratch;
   Making making;

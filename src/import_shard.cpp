@@ -159,8 +159,8 @@ void begin_chunk_order(Load& load, const core::ChunkOrder& order) {
   // What stays behind for the next call is one order alone.
   if ((order.flags & core::ChunkOrder::unfinished) != 0) write_batch(load);
   make_room(load);
-  text* const order_ref = cstring_to_text_with_len(order.order_ref.data(),
-                                                   static_cast<int>(order.order_ref.size()));
+  text* const order_ref =
+      cstring_to_text_with_len(order.order_ref.data(), static_cast<int>(order.order_ref.size()));
   begin_order(load, order_ref);
   pfree(order_ref);
 }
@@ -259,8 +259,7 @@ Datum order_proc_import_customers(PG_FUNCTION_ARGS) {
   std::sort(sorted, sorted + ids.size());
   const std::span<int64> distinct{sorted, std::unique(sorted, sorted + ids.size())};
   for (const int64 id : distinct) require_slot(store, slot_of_customer(store, id));
-  auto* const known =
-      static_cast<bool*>(palloc_extended(distinct.size() + 1, MCXT_ALLOC_HUGE));
+  auto* const known = static_cast<bool*>(palloc_extended(distinct.size() + 1, MCXT_ALLOC_HUGE));
   lock_customers(store, distinct, known);
   const auto is_known = [&](int64 id) {
     return known[std::lower_bound(distinct.begin(), distinct.end(), id) - distinct.begin()];
@@ -278,10 +277,9 @@ Datum order_proc_import_customers(PG_FUNCTION_ARGS) {
   auto* const flags =
       static_cast<Datum*>(palloc_extended(sizeof(Datum) * (ids.size() + 1), MCXT_ALLOC_HUGE));
   for (std::size_t i = 0; i < ids.size(); ++i) flags[i] = BoolGetDatum(is_known(ids[i]));
-  const std::array values{
-      PointerGetDatum(construct_array(flags, static_cast<int>(ids.size()), BOOLOID, 1, true,
-                                      TYPALIGN_CHAR)),
-      Int64GetDatum(made)};
+  const std::array values{PointerGetDatum(construct_array(flags, static_cast<int>(ids.size()),
+                                                          BOOLOID, 1, true, TYPALIGN_CHAR)),
+                          Int64GetDatum(made)};
   constexpr std::array<bool, 2> nulls{};
   return type.form(values.data(), nulls.data());
 }
