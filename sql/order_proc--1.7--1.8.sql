@@ -14,8 +14,8 @@ CREATE TYPE order_proc.import_outcome AS (order_number int, known boolean, sqlst
 COMMENT ON TYPE order_proc.import_outcome IS
 'An order of a chunk that order_proc.import_orders did not make: its place in the chunk, from 0; known: it was there already, with the same lines; else why it was left out.';
 
-CREATE FUNCTION order_proc.import_statuses() RETURNS SETOF text
-LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'order_proc_import_statuses';
+CREATE FUNCTION order_proc.import_statuses() RETURNS text[]
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_import_statuses';
 COMMENT ON FUNCTION order_proc.import_statuses() IS 'For coordinators: the statuses that orders may have here. Errors: OP001, OP002.';
 
 CREATE FUNCTION order_proc.import_customers(customer_ids bigint[], make boolean) RETURNS order_proc.found_customers

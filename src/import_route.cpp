@@ -24,7 +24,7 @@ namespace {
 constexpr std::size_t lines_together = 65536;
 constexpr std::size_t raw_bytes_together = 8 * 1024 * 1024;
 
-remote::Statement find_statuses{"SELECT s FROM order_proc.import_statuses() AS s"};
+remote::Statement find_statuses{"SELECT pg_catalog.unnest(order_proc.import_statuses())"};
 remote::Statement find_customers{
     "SELECT c.known, c.made FROM order_proc.import_customers($1, $2) AS c"};
 remote::Statement send_orders{

@@ -286,10 +286,11 @@ Datum order_proc_import_customers(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(order_proc_import_statuses);
 Datum order_proc_import_statuses(PG_FUNCTION_ARGS) {
-  const pg::ResultSet results(fcinfo);
-  const Store& store = open_store();
-  for (text* const status : copy_statuses(store)) results.add({pg::Value(PointerGetDatum(status))});
-  return results.done();
+  const std::span<text*> statuses = copy_statuses(open_store());
+  auto* const values = static_cast<Datum*>(palloc(sizeof(Datum) * (statuses.size() + 1)));
+  for (std::size_t i = 0; i < statuses.size(); ++i) values[i] = PointerGetDatum(statuses[i]);
+  return PointerGetDatum(
+      construct_array(values, static_cast<int>(statuses.size()), TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 }  // extern "C"

@@ -231,7 +231,7 @@ DECLARE
   at bigint;
   struck timestamptz;
 BEGIN
-  FOR i IN 1..60000 LOOP
+  FOR i IN 1..8000 LOOP
     PERFORM pg_stat_clear_snapshot();
     SELECT p.pid, p.tuples_processed INTO victim, at FROM pg_stat_activity AS a JOIN pg_stat_progress_copy AS p USING (pid) WHERE a.application_name = 'victim';
     IF at > to_lines THEN RETURN NULL; END IF;
@@ -347,16 +347,15 @@ empty();
 
 my $mine = on_shard(0, 'SELECT c.id FROM order_store.customers AS c ORDER BY 1 LIMIT 1');
 my $theirs = on_shard(1, 'SELECT c.id FROM order_store.customers AS c ORDER BY 1 LIMIT 1');
-sub le { my ($bytes, $n) = @_; return join '', map { sprintf '%02x', ($n >> (8 * $_)) & 255 } 0 .. $bytes - 1; }
-sub chunk_order { my ($flags, $customer, $lines, $ref) = @_; return le(1, $flags) . le(8, $customer) . le(4, $lines) . le(2, length $ref) . unpack('H*', $ref); }
-sub chunk_line { my %line = (product => 5, price => 125, at => 0, quantity => 2, status => -1, has => 0, @_); return le(8, $line{product}) . le(8, $line{price}) . le(8, $line{at}) . le(4, $line{quantity}) . le(2, $line{status}) . le(1, $line{has}); }
+sub number { my ($bytes, $n) = @_; return join '', map { sprintf '%02x', ($n >> (8 * $_)) & 255 } 0 .. $bytes - 1; }
+sub chunk_order { my ($flags, $customer, $lines, $ref) = @_; return number(1, $flags) . number(8, $customer) . number(4, $lines) . number(2, length $ref) . unpack('H*', $ref); }
+sub chunk_line { my %line = (product => 5, price => 125, at => 0, quantity => 2, status => -1, has => 0, @_); return number(8, $line{product}) . number(8, $line{price}) . number(8, $line{at}) . number(4, $line{quantity}) . number(2, $line{status}) . number(1, $line{has}); }
 sub send_chunk { my ($hex, $statuses) = @_; return "SELECT * FROM order_proc.import_orders('\\x$hex', " . ($statuses // "'{paid}'") . ", 'skip_row');"; }
 my %on_first = (node => $shards, database => 's0');
 gives(send_chunk(''), '', 'an empty chunk', %on_first);
 gives(send_chunk(chunk_order(0, $mine, 1, 'x') . chunk_line()) . send_chunk(chunk_order(0, $mine, 1, 'x') . chunk_line()), '0|t||', 'an order, and again', %on_first);
 gives('SELECT total_amount FROM order_store.orders', '2.50', 'its total is the shard\'s sum', %on_first);
 gives(send_chunk(chunk_order(0, $mine, 1, 'x') . chunk_line(price => 5)), '0|f|OP302|idempotency key "x" was used for another request', 'the same key for other lines', %on_first);
-gives(send_chunk(chunk_order(0, 99999999, 1, 'y') . chunk_line()) =~ s/99999999/$mine/r, '', 'no customer is invented', %on_first) if 0;
 refused(send_chunk(chunk_order(0, $theirs, 1, 'x') . chunk_line()), 'OP402', 'a customer of another shard', %on_first);
 refused("SELECT order_proc.import_customers(ARRAY[$theirs], true)", 'OP402', 'which cannot be made either', %on_first);
 gives("SELECT * FROM order_proc.import_customers(ARRAY[$mine, $mine], false); SELECT * FROM order_proc.import_customers('{}', true)", "{t,t}|0\n{}|0", 'customers', %on_first);
@@ -380,7 +379,7 @@ gives('BEGIN; SAVEPOINT a; ' . send_chunk($piece[0]) . ' RELEASE a; ' . send_chu
 refused('BEGIN; SAVEPOINT a; ' . send_chunk($piece[0]) . ' ROLLBACK TO a; ' . send_chunk($piece[2]), '22P03', 'a piece that is rolled back', %on_first);
 refused('BEGIN; ' . send_chunk($piece[0]) . send_chunk(chunk_order(1, $theirs, 1, '') . chunk_line()), '22P03', 'an order that changes hands', %on_first);
 gives('BEGIN; ' . send_chunk($piece[0]) . ' COMMIT; BEGIN; ' . send_chunk($piece[0] =~ s/706965636573/6f746865727373/r) . send_chunk(chunk_order(0, $mine, 1, 'z') . chunk_line()) . ' COMMIT; SELECT count(*) FROM order_store.orders', '3', 'an order that never ends is not made', %on_first);
-gives('SELECT string_agg(s, \',\' ORDER BY s) FROM order_proc.import_statuses() AS s', 'cancelled,delivered,paid,parked,pending,processing,returned,shipped', 'statuses', %on_first);
+gives('SELECT string_agg(s, \',\' ORDER BY s) FROM unnest(order_proc.import_statuses()) AS s', 'cancelled,delivered,paid,parked,pending,processing,returned,shipped', 'statuses', %on_first);
 empty();
 
 # --- real orders ----------------------------------------------------------------------------------------------------------------------
