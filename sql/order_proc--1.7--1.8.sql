@@ -14,6 +14,11 @@ CREATE TYPE order_proc.import_outcome AS (order_number int, known boolean, sqlst
 COMMENT ON TYPE order_proc.import_outcome IS
 'An order of a chunk that order_proc.import_orders did not make: its place in the chunk, from 0; known: it was there already, with the same lines; else why it was left out.';
 
+CREATE FUNCTION order_proc.customer_ids_in_use(first bigint, count int) RETURNS bytea
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_customer_ids_in_use';
+COMMENT ON FUNCTION order_proc.customer_ids_in_use(bigint, int) IS
+'For coordinators: which of count ids (65536 at most) from first on customers have here, as bits, the lowest of a byte first. Asks for INSERT on customers. Errors: 22004, 22023, 42501, OP001, OP002.';
+
 CREATE FUNCTION order_proc.import_statuses() RETURNS text[]
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_import_statuses';
 COMMENT ON FUNCTION order_proc.import_statuses() IS 'For coordinators: the statuses that orders may have here. Errors: OP001, OP002.';

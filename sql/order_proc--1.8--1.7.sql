@@ -22,5 +22,6 @@ DROP FUNCTION order_proc.outcome(bigint, text);
 DROP FUNCTION order_proc.import_orders(bytea, text[], text);
 DROP FUNCTION order_proc.import_customers(bigint[], boolean);
 DROP FUNCTION order_proc.import_statuses();
+DROP FUNCTION order_proc.customer_ids_in_use(bigint, int);
 DROP TYPE order_proc.import_outcome;
 DROP TYPE order_proc.found_customers;

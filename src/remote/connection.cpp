@@ -407,7 +407,7 @@ const char* failure_of(const Attempt& attempt) {
 }
 
 /// Opens those that are not.
-void open(std::span<Connection*> wanted, const char** unreachable) {
+void open(std::span<Connection*> wanted, std::span<const char*> unreachable) {
   if (std::all_of(wanted.begin(), wanted.end(),
                   [](const Connection* c) { return c->link != nullptr; }))
     return;
@@ -422,20 +422,21 @@ void open(std::span<Connection*> wanted, const char** unreachable) {
       continue;
     // What the shard says itself: that it is another one, or has another version.
     const bool says_why =
-        unreachable == nullptr || error_code(connection) == pg::coordinator_fenced;
+        unreachable.empty() || error_code(connection) == pg::coordinator_fenced;
     if (says_why && connection.error != nullptr) raise_error(connection, true);
     const char* const why = failure_of(attempt);
-    if (unreachable == nullptr) raise_unreachable(connection, why);
-    *unreachable = why == nullptr ? "" : why;
+    if (unreachable.empty()) raise_unreachable(connection, why);
     close_connection(connection);
-    std::replace(wanted.begin(), wanted.end(), &connection, static_cast<Connection*>(nullptr));
+    const auto at = std::find(wanted.begin(), wanted.end(), &connection) - wanted.begin();
+    unreachable[static_cast<std::size_t>(at)] = why == nullptr ? "" : why;
+    wanted[static_cast<std::size_t>(at)] = nullptr;
   }
 }
 
 }  // namespace
 
 void connect(std::span<const Target> targets, std::span<Connection*> wanted, bool may_be_standby,
-             const char** unreachable) {
+             std::span<const char*> unreachable) {
   watch_servers();
   for (std::size_t i = 0; i < targets.size(); ++i) {
     if (!targets[i].mapped && !pg::may_use_server(targets[i].server, GetUserId()))
@@ -451,6 +452,14 @@ void connect(std::span<const Target> targets, std::span<Connection*> wanted, boo
   }
   open(wanted, unreachable);
   watch_idle_connections();
+}
+
+bool reopen(Connection& connection, std::span<const char*> unreachable) {
+  close_connection(connection);
+  Connection* one[] = {&connection};
+  open(one, unreachable);
+  watch_idle_connections();
+  return one[0] != nullptr;
 }
 
 void close_idle(bool all) {
