@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # demo.sh: installs what is missing, builds and installs the extension, and shows it at work on real orders.
 #
+#   demo.sh             everything in one server, its shards are databases of it
+#   demo.sh --servers   each shard is a server of its own
+#
 # Leaves a throw-away server running to look around in; the next demo.sh stops it and starts anew. The orders are the
 # lines in $ORDER_PROC_DATA or ../shared/data/online_retail (order_lines.csv.xz, customers.csv.xz, expected.json), dirty
 # as they come, when they are there, otherwise generated ones. Called by root it installs into the system's PostgreSQL;
@@ -13,9 +16,13 @@ readonly data=${ORDER_PROC_DATA:-$top/../shared/data/online_retail}
 readonly generated=100000  # lines, when there are no real ones
 readonly dirty=40          # every so many of these is bad
 
-psql() { as_user "$bindir/psql" -X -q -v ON_ERROR_STOP=1 -h "$server" -p "$server_port" "$@"; }
+# Where the application works: shop, a database with a store, or cluster, which coordinates four shards.
+database=shop
+
+psql_at() { as_user "$bindir/psql" -X -q -v ON_ERROR_STOP=1 -h "$1" -p "$server_port" "${@:2}"; }
+psql() { psql_at "$server" "$@"; }
 # The application is no superuser. It owns the store, and that is all it needs.
-shop() { psql -U shop -d shop "$@"; }
+shop() { psql -U shop -d "$database" "$@"; }
 value() { shop -At -c "$1"; }
 show() {
   printf '\n-- %s\n' "$1"
@@ -94,7 +101,7 @@ generated_lines() {
 
 # How far the COPY is that runs now: it first reads all lines, then loads the clean ones, order by order.
 copy_progress() {
-  psql -U postgres -d shop -At -v lines="$1" <<'SQL'
+  psql -U postgres -d "$database" -At -v lines="$1" <<'SQL'
 SELECT CASE WHEN tuples_processed <= :lines THEN to_char(tuples_processed, 'FM999,999,999') || ' lines read'
             ELSE to_char(tuples_processed - :lines, 'FM999,999,999') || ' lines loaded' END
 FROM pg_stat_progress_copy WHERE relid = 'order_proc.order_import'::regclass;
@@ -113,10 +120,14 @@ import() {
   imported=$(tail -n 1 "$log")
 }
 
-stored() {
-  value "SELECT format('%s orders, %s items, total %s', (SELECT count(*) FROM order_store.orders),
-    (SELECT count(*) FROM order_store.order_items), (SELECT sum(total_amount) FROM order_store.orders))"
+# sums QUERY: a query of three numbers, added up over the shards where there are any.
+sums() {
+  case $database in
+    shop) value "SELECT format('%s orders, %s items, total %s', a, b, c) FROM ($1) AS t(a, b, c)" ;;
+    cluster) value "SELECT format('%s orders, %s items, total %s', sum(a), sum(b), sum(c)) FROM order_proc.fan_out(\$\$$1\$\$) AS t(a bigint, b bigint, c numeric)" ;;
+  esac
 }
+stored() { sums 'SELECT (SELECT count(*) FROM order_store.orders), (SELECT count(*) FROM order_store.order_items), (SELECT sum(total_amount) FROM order_store.orders)'; }
 
 expected() { sed -n "s/^ *\"$1\": *\"\{0,1\}\([0-9.]*\)\"\{0,1\},\{0,1\}$/\1/p" "$data/expected.json"; }
 
@@ -126,7 +137,7 @@ check_import() {
   IFS='|' read -r accepted rejected orders known <<<"$imported"
   found="$accepted lines accepted, $rejected rejected"
   if [ "$kind" = real ]; then
-    found+=", $orders orders, total $(value 'SELECT sum(total_amount) FROM order_store.orders')"
+    found+=", $orders orders, $(stored | sed 's/.*\(total .*\)/\1/')"
     wanted="$(expected accepted_lines) lines accepted, $(expected rejected_lines) rejected, $(expected orders_loaded_skip_row) orders, total $(expected total_amount_skip_row)"
   else
     wanted="$(($1 - $1 / dirty)) lines accepted, $(($1 / dirty)) rejected"
@@ -159,46 +170,54 @@ fill_shop() {
   say "nothing was added, all $orders orders were known: $before"
 }
 
-# Four databases of the same server as shards, a fifth that coordinates them.
-cluster() { psql -U shop -d cluster "$@"; }
-show_on_cluster() {
-  printf '\n-- %s\n' "$1"
-  cluster -P footer=off -c "$1"
+# Where the server of a shard is: the one of all, or with --servers one of its own.
+server_of() { if [ "$servers" = yes ]; then echo "$work/$1"; else echo "$server"; fi; }
+
+# create_store_in DATABASE SERVER
+create_store_in() {
+  psql_at "$2" -U postgres -d postgres -c "CREATE DATABASE $1 OWNER shop"
+  psql_at "$2" -U postgres -d "$1" -At -c 'CREATE EXTENSION order_proc' -c "SELECT order_proc.create_store('shop')" \
+    -c 'GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA order_proc TO shop' >/dev/null
 }
+
+# Four shards, and a fifth database that coordinates them.
 create_cluster() {
-  local database shard
-  for database in cluster shard0 shard1 shard2 shard3; do
-    psql -U postgres -d postgres -c "CREATE DATABASE $database OWNER shop"
-    psql -U postgres -d "$database" -At -c 'CREATE EXTENSION order_proc' -c "SELECT order_proc.create_store('shop')" \
-      -c 'GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA order_proc TO shop' >/dev/null
-  done
+  local shard its
+  create_store_in cluster "$server"
   psql -U postgres -d cluster -c 'CREATE EXTENSION postgres_fdw'
-  for shard in shard0 shard1 shard2 shard3; do
-    # This server asks nobody for a password, so there is none to put into the mapping: superusers may allow that.
-    psql -U postgres -d cluster -c "CREATE SERVER $shard FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$server', port '$server_port', dbname '$shard')" \
+  for shard in "${shards[@]}"; do
+    its=$(server_of "$shard")
+    if [ "$servers" = yes ]; then
+      say "starting a server for $shard in $its"
+      start_server "$bindir" "$its" max_prepared_transactions=20
+      psql_at "$its" -U postgres -d postgres -c 'CREATE ROLE shop LOGIN'
+    fi
+    create_store_in "$shard" "$its"
+    # These servers ask nobody for a password, so there is none to put into the mapping: superusers may allow that.
+    psql -U postgres -d cluster -c "CREATE SERVER $shard FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$its', port '$server_port', dbname '$shard')" \
       -c "CREATE USER MAPPING FOR shop SERVER $shard OPTIONS (user 'shop', password_required 'false')" -c "GRANT USAGE ON FOREIGN SERVER $shard TO shop"
-    cluster -At -c "SELECT format('%s is shard %s', '$shard', order_proc.add_shard('$shard'))" | narrate
+    value "SELECT format('%s is shard %s', '$shard', order_proc.add_shard('$shard'))" | narrate
   done
 }
 
 show_cluster() {
-  local orders
-  say 'the same calls over four shards'
+  database=cluster
+  say 'the same orders over four shards, through one database that coordinates them'
   create_cluster
-  orders=$(cluster -At -c "SELECT count(order_proc.create_customer('Customer', i::text)) FROM generate_series(1, 200) AS i" \
-    -c 'SELECT count(order_proc.create_order_with_items(1 + i % 200, NULL, NULL, ARRAY[i], ARRAY[1 + i % 3], ARRAY[9.95])) FROM generate_series(1, 400) AS i' |
-    tail -n 1)
-  show_on_cluster "SELECT * FROM order_proc.fan_out('SELECT order_proc.shard_id(), (SELECT count(*) FROM order_store.customers), count(*), sum(total_amount)
+  fill_shop
+  show "SELECT * FROM order_proc.fan_out('SELECT order_proc.shard_id(), (SELECT count(*) FROM order_store.customers), count(*), sum(total_amount)
   FROM order_store.orders') AS t(shard int, customers bigint, orders bigint, total numeric) ORDER BY shard"
-  show_on_cluster 'SELECT * FROM order_proc.order_counts()'
-  show_on_cluster 'SELECT id, customer_id, order_proc.shard_for_order(id) AS shard, total_amount, customer_name FROM order_proc.list_orders_paginated(5)'
-  [ "$(cluster -At -c 'SELECT sum(orders) FROM order_proc.order_counts()')" = "$orders" ] || die "the shards do not have $orders orders"
+  live_order
+  show 'SELECT * FROM order_proc.order_counts()'
+  show "SELECT * FROM order_proc.fan_out_aggregate('SELECT status, count(*), round(avg(total_amount), 2), round(stddev(total_amount), 2)
+  FROM order_store.orders GROUP BY status ORDER BY 2 DESC, 1') AS t(status text, orders bigint, average numeric, deviation numeric)"
+  show 'SELECT id, customer_id, order_proc.shard_for_order(id) AS shard, total_amount, customer_name, created_at FROM order_proc.list_orders_paginated(10)'
 }
 
 # An order of today, from the first call on.
 live_order() {
   local customer id again call
-  customer=$(value 'SELECT min(id) FROM order_store.customers')
+  customer=$(value 'SELECT customer_id FROM order_proc.list_orders_paginated(1)')
   call="order_proc.create_order_with_items($customer, NULL, NULL, ARRAY[101, 102, 103], ARRAY[1, 2, 3], ARRAY[19.99, 5.00, 0.75], 'leave at the door', 'demo-1')"
   id=$(value "SELECT $call")
   again=$(value "SELECT $call")
@@ -221,26 +240,35 @@ FROM order_store.import_rejects WHERE import_id = 1 GROUP BY sqlstate ORDER BY l
 }
 
 how_to_go_on() {
-  local become=''
+  local become='' folder shard folders=("$server")
+  [ "$servers" = no ] || for shard in "${shards[@]}"; do folders+=("$work/$shard"); done
   [ "$(id -u)" != 0 ] || become='runuser -u postgres -- '
   cat <<TEXT
 
 The server is left running; nothing but its socket leads to it.
   connect:  $become$bindir/psql -h $server -p $server_port -U shop shop
             the same with database cluster: four shards
-  stop:     $become$bindir/pg_ctl -D $server/data stop
+  stop:     $(for folder in "${folders[@]}"; do printf '%s\n            ' "$become$bindir/pg_ctl -D $folder/data stop"; done)
   remove:   rm -rf $work    (once stopped)
 TEXT
 }
 
 main() {
+  local shard
+  servers=no
+  case ${1:-} in
+    '') ;;
+    --servers) servers=yes ;;
+    *) die "unknown option $1; there is --servers" ;;
+  esac
+  readonly servers shards=(shard0 shard1 shard2 shard3)
   cd /
   need_packages g++ make xz-utils libpq-dev "postgresql-$pg_major" "postgresql-server-dev-$pg_major"
   find_postgres
   open_work demo
   use_ccache
   readonly server=$work/server
-  stop_server "$bindir" "$server"
+  for shard in '' "${shards[@]}"; do stop_server "$bindir" "$work/${shard:-server}"; done
   build_and_install
   say "starting a server in $server"
   start_server "$bindir" "$server" max_prepared_transactions=20

@@ -180,7 +180,7 @@ main() {
   cd /
   need_packages g++ make cmake clang libclang-rt-dev clang-format clang-tidy libgtest-dev libpq-dev shellcheck libipc-run-perl \
     "postgresql-$pg_major" "postgresql-server-dev-$pg_major" "postgresql-$pg_major-pgtap" \
-    "postgresql-$pg_major-tdigest" "postgresql-$pg_major-hll"
+    "postgresql-$pg_major-tdigest" "postgresql-$pg_major-hll" pgbouncer
   find_postgres
   open_work "test-$(checkout_name)"
   use_ccache

@@ -6,6 +6,33 @@
 -- Imports over shards
 ------------------------------------------------------------------------------------------------------------
 
+CREATE TYPE order_proc.found_customers AS (known boolean[], made bigint);
+COMMENT ON TYPE order_proc.found_customers IS
+'What order_proc.import_customers found: for each id whether there is such a customer (now), and how many were made.';
+
+CREATE TYPE order_proc.import_outcome AS (order_number int, known boolean, sqlstate text, message text);
+COMMENT ON TYPE order_proc.import_outcome IS
+'An order of a chunk that order_proc.import_orders did not make: its place in the chunk, from 0; known: it was there already, with the same lines; else why it was left out.';
+
+CREATE FUNCTION order_proc.customer_ids_in_use(first bigint, count int) RETURNS bytea
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_customer_ids_in_use';
+COMMENT ON FUNCTION order_proc.customer_ids_in_use(bigint, int) IS
+'For coordinators: which of count ids (65536 at most) from first on customers have here, as bits, the lowest of a byte first. Asks for INSERT on customers. Errors: 22004, 22023, 42501, OP001, OP002.';
+
+CREATE FUNCTION order_proc.import_statuses() RETURNS text[]
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_import_statuses';
+COMMENT ON FUNCTION order_proc.import_statuses() IS 'For coordinators: the statuses that orders may have here. Errors: OP001, OP002.';
+
+CREATE FUNCTION order_proc.import_customers(customer_ids bigint[], make boolean) RETURNS order_proc.found_customers
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_import_customers';
+COMMENT ON FUNCTION order_proc.import_customers(bigint[], boolean) IS
+'For coordinators: which of the customers exist, in the sequence of the ids; these are locked FOR KEY SHARE. With make the others are made, without a name. Asks for the rights of an import. Errors: 22004, 22023, 42501, OP001, OP002, OP402 the slot of one is elsewhere.';
+
+CREATE FUNCTION order_proc.import_orders(chunk bytea, statuses text[], on_error text) RETURNS SETOF order_proc.import_outcome
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'order_proc_import_orders';
+COMMENT ON FUNCTION order_proc.import_orders(bytea, text[], text) IS
+'For coordinators: makes the orders of a chunk of sorted import lines as COPY into order_proc.order_import does, and returns those that were not made. statuses: those that the lines name by their place; on_error: as order_proc.import_on_error. Asks for the rights of an import. Errors: 22P03 not a chunk, 22004, 22023, 42501, OP001, OP002, OP402 the slot of an order is elsewhere; with abort also what a constraint or trigger raises.';
+
 ------------------------------------------------------------------------------------------------------------
 -- Recovery
 ------------------------------------------------------------------------------------------------------------

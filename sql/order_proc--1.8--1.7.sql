@@ -19,3 +19,9 @@ DROP TYPE order_proc.in_doubt_transaction;
 DROP FUNCTION order_proc.outcome(bigint, text);
 
 -- Imports over shards
+DROP FUNCTION order_proc.import_orders(bytea, text[], text);
+DROP FUNCTION order_proc.import_customers(bigint[], boolean);
+DROP FUNCTION order_proc.import_statuses();
+DROP FUNCTION order_proc.customer_ids_in_use(bigint, int);
+DROP TYPE order_proc.import_outcome;
+DROP TYPE order_proc.found_customers;

@@ -197,6 +197,10 @@ void require_original(const Cluster& of) {
                   "original out."));
 }
 
+void forget_cluster() {
+  fresh = false;
+}
+
 const remote::Target& shard_of_slot(const Cluster& of, int slot) {
   const int shard = of.shard_of_slot[static_cast<std::size_t>(slot)];
   if (shard < 0 || static_cast<std::size_t>(shard) >= of.shard_count)

@@ -42,6 +42,9 @@ const Cluster& cluster_of(const Store& store);
 /// OP503 unless this database is the one that made the cluster.
 void require_original(const Cluster& of);
 
+/// Reads the map anew at the next use, whether a change was announced or not.
+void forget_cluster();
+
 /// The shard that has the slot; OP403 when none does.
 const remote::Target& shard_of_slot(const Cluster& of, int slot);
 

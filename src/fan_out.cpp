@@ -92,16 +92,64 @@ void start_query(remote::Connection& connection, const char* query,
   remote::send(connection, true);
 }
 
+/// What is asked of all shards.
+struct Question {
+  const char* query;
+  std::span<const char* const> arguments;
+  OnFailure on_failure;
+};
+
+/// A shard that was asked.
+struct Asked {
+  remote::Connection* connection;
+  bool may_be_asked_again;  ///< it had nothing of the transaction, and no row has come
+};
+
+void ask(Asked& asked, const Question& question) {
+  asked.may_be_asked_again = asked.connection->depth == 0;
+  start_query(*asked.connection, question.query, {{}, question.arguments, {}, {}});
+}
+
+void warn_unreachable(int shard_id, Oid server, const char* reason) {
+  ereport(WARNING, errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+          errmsg("could not connect to shard %d (server \"%s\")", shard_id,
+                 remote::server_name(server)),
+          *reason == '\0' ? 0 : errdetail_internal("%s", reason));
+}
+
+/// The connection was found broken: it is opened and used once more. False when the shard is left
+/// out.
+bool ask_again(Asked& asked, const Question& question) {
+  remote::Connection& connection = *asked.connection;
+  const char* reason = nullptr;
+  const bool open = question.on_failure == OnFailure::error
+                        ? remote::reopen(connection)
+                        : remote::reopen(connection, {&reason, 1});
+  if (!open) {
+    warn_unreachable(connection.shard_id, connection.server, reason);
+    return false;
+  }
+  ask(asked, question);
+  asked.may_be_asked_again = false;
+  return true;
+}
+
 /// Takes what has come on the connection; true at its end.
-bool take_rows(remote::Connection& connection, const RowReader& reader, MemoryContext row_memory,
-               Tuplestorestate* store) {
+bool take_rows(Asked& asked, const Question& question, const RowReader& reader,
+               MemoryContext row_memory, Tuplestorestate* store) {
+  remote::Connection& connection = *asked.connection;
   for (;;) {
     const auto result = remote::result_if_any(connection);
     if (!result) return false;
     if (*result == nullptr) {
+      if (asked.may_be_asked_again && remote::session_gone(connection) &&
+          ask_again(asked, question))
+        return false;
+      if (connection.link == nullptr) return true;
       remote::raise_error(connection);
       return true;
     }
+    asked.may_be_asked_again = false;
     reader.check(*result);
     const MemoryContext saved = MemoryContextSwitchTo(row_memory);
     for (int row = 0; row < PQntuples(*result); ++row)
@@ -112,15 +160,23 @@ bool take_rows(remote::Connection& connection, const RowReader& reader, MemoryCo
   }
 }
 
-void gather(std::span<remote::Connection* const> connections, const pg::ResultSet& results) {
+/// Asks all of them and gathers their rows.
+void gather(std::span<remote::Connection* const> connections, const Question& question,
+            const pg::ResultSet& results) {
   const RowReader reader(results.descriptor());
+  const std::span<Asked> all{static_cast<Asked*>(palloc(sizeof(Asked) * (connections.size() + 1))),
+                             connections.size()};
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    all[i].connection = connections[i];
+    ask(all[i], question);
+  }
   const MemoryContext row_memory =
       AllocSetContextCreate(CurrentMemoryContext, "order_proc row", ALLOCSET_DEFAULT_SIZES);
   for (;;) {
     bool all_done = true;
-    for (remote::Connection* const connection : connections)
-      if (connection != nullptr && connection->in_flight)
-        all_done &= take_rows(*connection, reader, row_memory, results.store());
+    for (Asked& asked : all)
+      if (asked.connection->in_flight)
+        all_done &= take_rows(asked, question, reader, row_memory, results.store());
     if (all_done) break;
     (void)remote::wait_for_any(connections, remote::Interrupts::serve, remote::never);
   }
@@ -133,19 +189,16 @@ std::span<remote::Connection*> connect_those_up(const Cluster& cluster) {
       static_cast<remote::Connection**>(
           palloc0(sizeof(remote::Connection*) * (cluster.shard_count + 1))),
       cluster.shard_count};
+  const std::span<const char*> reasons{
+      static_cast<const char**>(palloc0(sizeof(char*) * (cluster.shard_count + 1))),
+      cluster.shard_count};
+  remote::connect(cluster.targets(), connections, true, reasons);
   std::size_t count = 0;
-  for (const remote::Target& target : cluster.targets()) {
-    const char* reason = nullptr;
-    remote::Connection* connection = nullptr;
-    remote::connect({&target, 1}, {&connection, 1}, true, &reason);
-    if (connection != nullptr)
-      connections[count++] = connection;
+  for (std::size_t i = 0; i < connections.size(); ++i)
+    if (connections[i] != nullptr)
+      connections[count++] = connections[i];
     else
-      ereport(WARNING, errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
-              errmsg("could not connect to shard %d (server \"%s\")", target.shard_id,
-                     remote::server_name(target.server)),
-              *reason == '\0' ? 0 : errdetail_internal("%s", reason));
-  }
+      warn_unreachable(cluster.shards[i].shard_id, cluster.shards[i].server, reasons[i]);
   return connections.subspan(0, count);
 }
 
@@ -197,9 +250,7 @@ Datum order_proc_fan_out(PG_FUNCTION_ARGS) {
   }
   const std::span<remote::Connection*> connections =
       on_failure == OnFailure::warn ? connect_those_up(*cluster) : connect_all(*cluster, true);
-  for (remote::Connection* const connection : connections)
-    start_query(*connection, query, {{}, arguments.texts, {}, {}});
-  gather(connections, results);
+  gather(connections, {query, arguments.texts, on_failure}, results);
   return results.done();
 }
 

@@ -129,7 +129,7 @@ Datum order_proc_get_order(PG_FUNCTION_ARGS) {
   static pg::RecordType type{field_names};
   if (const Cluster* const cluster = routed(reads_orders))
     return call_on_shard(fcinfo,
-                         shard_of_order(*cluster, pg::Args(fcinfo).get_int64(0, "order_id")),
+                         route_of_order(*cluster, pg::Args(fcinfo).get_int64(0, "order_id")),
                          remote::Use::read);
   return get_one(fcinfo, type, false);
 }
@@ -139,7 +139,7 @@ Datum order_proc_get_order_with_items(PG_FUNCTION_ARGS) {
   static pg::RecordType type{field_names};
   if (const Cluster* const cluster = routed(reads_orders_and_items))
     return call_on_shard(fcinfo,
-                         shard_of_order(*cluster, pg::Args(fcinfo).get_int64(0, "order_id")),
+                         route_of_order(*cluster, pg::Args(fcinfo).get_int64(0, "order_id")),
                          remote::Use::read);
   return get_one(fcinfo, type, true);
 }

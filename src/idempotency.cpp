@@ -179,7 +179,7 @@ Datum order_proc_outcome(PG_FUNCTION_ARGS) {
   key.request_hash = sha256_of(nullptr, 0);
   check_key(key.key);
   if (const Cluster* const cluster = routed(reads_orders))
-    return call_on_shard(fcinfo, shard_of_customer(*cluster, key.customer_id),
+    return call_on_shard(fcinfo, route_of_customer(*cluster, key.customer_id),
                          remote::Use::transaction);
   const Store& store = open_store();
   const Oid orders = store.table(Table::orders);

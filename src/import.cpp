@@ -4,7 +4,6 @@
 #include "import.hpp"
 
 #include "amounts.hpp"
-#include "cluster.hpp"
 #include "core/line_parser.hpp"
 #include "fast_path_facts.hpp"
 #include "pg/compat.hpp"
@@ -13,6 +12,7 @@
 #include "pg/record.hpp"
 #include "pg/trigger.hpp"
 #include "pg/user.hpp"
+#include "routing.hpp"
 #include "statuses.hpp"
 
 namespace order_proc {
@@ -85,13 +85,7 @@ void end_of_transaction(XactEvent event, void*) {
 }
 
 void begin_sort(Import& import) {
-  const TupleDesc descriptor = CreateTemplateTupleDesc(5);
-  TupleDescInitEntry(descriptor, 1, "hash", INT8OID, -1, 0);
-  TupleDescInitEntry(descriptor, 2, "order_ref", TEXTOID, -1, 0);
-  TupleDescInitEntryCollation(descriptor, 2, C_COLLATION_OID);
-  TupleDescInitEntry(descriptor, 3, "line", INT8OID, -1, 0);
-  TupleDescInitEntry(descriptor, 4, "data", BYTEAOID, -1, 0);
-  TupleDescInitEntry(descriptor, 5, "raw", TEXTOID, -1, 0);
+  const TupleDesc descriptor = sorted_line_descriptor();
   // By a number first: texts are compared within an order only.
   std::array<AttrNumber, 3> keys{1, 2, 3};
   std::array<Oid, 3> less{Int8LessOperator, TextLessOperator, Int8LessOperator};
@@ -103,7 +97,20 @@ void begin_sort(Import& import) {
   import.spill_slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
 }
 
-void require_rights(const Store& store) {
+}  // namespace
+
+TupleDesc sorted_line_descriptor() {
+  const TupleDesc descriptor = CreateTemplateTupleDesc(5);
+  TupleDescInitEntry(descriptor, 1, "hash", INT8OID, -1, 0);
+  TupleDescInitEntry(descriptor, 2, "order_ref", TEXTOID, -1, 0);
+  TupleDescInitEntryCollation(descriptor, 2, C_COLLATION_OID);
+  TupleDescInitEntry(descriptor, 3, "line", INT8OID, -1, 0);
+  TupleDescInitEntry(descriptor, 4, "data", BYTEAOID, -1, 0);
+  TupleDescInitEntry(descriptor, 5, "raw", TEXTOID, -1, 0);
+  return descriptor;
+}
+
+void require_import_rights(const Store& store) {
   const auto require = [&](Table table, const char* name,
                            std::initializer_list<const char*> columns) {
     std::array<AttrNumber, 8> numbers{};
@@ -117,7 +124,7 @@ void require_rights(const Store& store) {
   require(Table::order_items, "order_items", {"order_id", "product_id", "quantity", "price"});
 }
 
-/// The parser reads amounts with two decimals.
+// The parser reads amounts with two decimals.
 void require_two_decimals(const Store& store) {
   if (store.price_typmod != price_typmod || store.total_typmod != total_typmod)
     ereport(
@@ -128,6 +135,18 @@ void require_two_decimals(const Store& store) {
                 "numeric."));
 }
 
+namespace {
+
+/// The cluster, when the lines have to go to its shards; null: they stay here.
+const Cluster* cluster_to_load(const Store& store) {
+  if (cluster_of(store).role != Role::coordinator) return nullptr;
+  const Cluster* const cluster = routed(makes_orders);
+  if (import_create_customers) (void)routed(makes_customers);
+  auto* const copy = static_cast<Cluster*>(palloc(sizeof(Cluster)));
+  *copy = *cluster;
+  return copy;
+}
+
 void push_import(Oid view) {
   PreventCommandIfReadOnly("COPY FROM");
   PreventCommandIfParallelMode("COPY FROM");
@@ -135,12 +154,7 @@ void push_import(Oid view) {
       open_store({{Table::customers, import_create_customers ? RowExclusiveLock : RowShareLock},
                   {Table::orders, RowExclusiveLock},
                   {Table::order_items, RowExclusiveLock}});
-  if (cluster_of(store).role == Role::coordinator)
-    ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-            errmsg("a coordinator does not import yet"),
-            errhint("Split the file by order_proc.shard_for_customer(customer_id) and COPY each "
-                    "part into order_proc.order_import on its shard."));
-  require_rights(store);
+  require_import_rights(store);
   require_two_decimals(store);
   // Goes with the (sub)transaction, whatever ends it.
   const MemoryContext memory =
@@ -161,7 +175,9 @@ void push_import(Oid view) {
   current = import;
   begin_sort(*import);
   begin_rejects(*import);
-  const std::span<text*> statuses = copy_statuses(store);
+  import->cluster = cluster_to_load(store);
+  const std::span<text*> statuses =
+      import->cluster != nullptr ? statuses_of_shards(*import->cluster) : copy_statuses(store);
   import->statuses = statuses.data();
   import->status_count = static_cast<int>(statuses.size());
   import->counts.import_id = pg::as_user(table_owner(store.table(Table::import_rejects)), [&] {

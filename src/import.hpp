@@ -2,14 +2,16 @@
 //
 // Flow: each line is parsed as it comes (import_read.cpp); good ones go into PostgreSQL's own
 // tuplesort by order, bad ones into another by line number (import_rejects.cpp). At the end of the
-// statement the sorted lines are put together to orders and written (import_load.cpp).
+// statement the sorted lines are put together to orders and written (import_load.cpp). On a
+// coordinator the sorted lines go to the shards (import_route.cpp), which put them together and
+// write them (import_shard.cpp).
 //
 // Memory: a context under the (sub)transaction's; when that ends early, the reset callback takes
 // the import off the stack, and the resource owner closes what the sorts have on disk.
 #pragma once
 
+#include "cluster.hpp"
 #include "pg/args.hpp"
-#include "store.hpp"
 
 extern "C" {
 #include "utils/tuplesort.h"
@@ -46,6 +48,7 @@ struct Import {
   MemoryContext memory;
   Oid view;
   Store store;
+  const Cluster* cluster;  ///< on a coordinator: as it was when the import began
   ImportCounts counts;
   TimestampTz start;
   bool copying;
@@ -95,6 +98,16 @@ struct Reject {
   std::string_view raw;
 };
 
+/// 42501 unless the caller may make orders and items; OP002 unless amounts have two decimals.
+void require_import_rights(const Store& store);
+void require_two_decimals(const Store& store);
+
+/// The columns of a line in the sort.
+TupleDesc sorted_line_descriptor();
+
+/// Makes those of the customers that are not there, as the caller: how many. Inside no with_spi.
+int64 make_missing_customers(const Store& store, std::span<const int64> ids);
+
 /// Takes the seven columns of a line.
 void read_line(Import& import, std::span<const pg::Text> columns, int64 number,
                std::string_view raw);
@@ -108,6 +121,23 @@ void finish_reading(Import& import);
 
 /// Makes orders of the sorted lines.
 void load_orders(Import& import);
+
+/// On a coordinator: the statuses that the shards know.
+std::span<text*> statuses_of_shards(const Cluster& cluster);
+
+/// On a coordinator: locks those of the customers that exist and marks them in `known`; with
+/// import_create_customers it makes the others. `ids` is ascending and distinct.
+void find_customers_on_shards(Import& import, std::span<const int64> ids, bool* known);
+
+/// On a coordinator: sends the sorted lines to the shards.
+void load_on_shards(Import& import);
+
+/// What is wrong with a line of an order that belongs to another customer.
+const char* wrong_customer(std::string_view order_ref, int64 owner, int64 other);
+const char* order_is_bad(std::string_view order_ref, int64 bad_line);
+
+/// Progress in pg_stat_progress_copy.
+void report_progress(const Import& import, int64 loaded);
 
 /// For an import that aborts while reading: rejects the lines read so far whose customer is not the
 /// one of their order.

@@ -4,6 +4,7 @@
 
 #include "idempotency.hpp"
 #include "import.hpp"
+#include "pg/srf.hpp"
 
 extern "C" {
 #include "utils/tuplestore.h"
@@ -39,11 +40,15 @@ struct Order {
   IdempotencyKey key;
   int64 id;
   Fate fate;
+  int32 number;                ///< on a shard: in its chunk
+  const char* unknown_status;  ///< on a shard: one that a line has and we lack
 };
 
 struct Load {
   Import* import;
-  MemoryContext memory;  ///< of a batch
+  bool all_or_nothing;            ///< what refuses an order is raised
+  const pg::ResultSet* outcomes;  ///< on a shard: takes what is said of orders that are not made
+  MemoryContext memory;           ///< of a batch
   int order_count;
   int ended;  ///< orders since the batch was emptied, rejected ones included
   std::size_t item_count;
@@ -63,11 +68,25 @@ struct SortedLine {
   text* order_ref;
   int64 number;
   LineData data;
-  text* raw;
+  text* raw;  ///< null on a shard
 };
 
 /// The line in a slot of the sort, or of an order's lines on disk.
 SortedLine line_in(TupleTableSlot* slot);
+
+/// An empty one, in the memory of the import.
+Load* make_load(Import& import);
+
+/// Writes the batch when it is full; before an order begins.
+void make_room(Load& load);
+
+/// The order that comes behind those of the batch: its lines come next, then it is taken into the
+/// batch or rejected as a whole.
+void begin_order(Load& load, text* order_ref);
+void add_line(Load& load, const SortedLine& line);
+void end_order(Load& load);
+/// Forgets it.
+void drop_order(Load& load);
 
 /// Rejects every line of the order.
 void reject_order(Load& load, const Order& order, int sqlstate, const char* message);

@@ -234,6 +234,14 @@ void make_room(Import& import) {
 
 }  // namespace
 
+int64 make_missing_customers(const Store& store, std::span<const int64> ids) {
+  return pg::with_spi([&] {
+    const Datum array =
+        pg::make_array<int64>(ids.size(), INT8OID, [&](std::size_t i) { return ids[i]; });
+    return static_cast<int64>(make_customers.run(store.layout.index, {pg::Value(array)}));
+  });
+}
+
 struct PendingLines {
   struct Line {
     int64 number;
@@ -252,7 +260,10 @@ namespace {
 /// Locks those of the customers that exist and notes them.
 void look_up_customers(Import& import, std::span<const int64> ids) {
   auto* const known = static_cast<bool*>(palloc(ids.size() + 1));
-  lock_customers(import.store, ids, known);
+  if (import.cluster != nullptr)
+    find_customers_on_shards(import, ids, known);
+  else
+    lock_customers(import.store, ids, known);
   for (std::size_t i = 0; i < ids.size(); ++i)
     if (known[i]) note_customer(import, ids[i]);
 }
@@ -263,12 +274,7 @@ void create_missing(Import& import, std::span<int64> ids) {
       std::remove_if(ids.begin(), ids.end(), [&](int64 id) { return known_customer(import, id); });
   const std::span<int64> missing_ids{ids.begin(), end};
   if (missing_ids.empty()) return;
-  pg::with_spi([&] {
-    const Datum array = pg::make_array<int64>(missing_ids.size(), INT8OID,
-                                              [&](std::size_t i) { return missing_ids[i]; });
-    import.counts.customers +=
-        static_cast<int64>(make_customers.run(import.store.layout.index, {pg::Value(array)}));
-  });
+  import.counts.customers += make_missing_customers(import.store, missing_ids);
   // Somebody else may have been first.
   look_up_customers(import, missing_ids);
 }
@@ -288,7 +294,8 @@ void resolve_pending(Import& import) {
   const std::span<int64> distinct{ids, std::unique(ids, ids + lines.size())};
   make_room(import);
   look_up_customers(import, distinct);
-  if (import_create_customers) create_missing(import, distinct);
+  // The shards have made them on the way.
+  if (import_create_customers && import.cluster == nullptr) create_missing(import, distinct);
   for (const PendingLines::Line& line : lines) {
     if (known_customer(import, line.data.customer_id))
       put(import, pg::view(line.order_ref), line.number, line.data, pg::view(line.raw));

@@ -6,7 +6,6 @@
 // constraint or trigger of the user's), a batch runs in a savepoint and is halved until the order
 // is alone.
 #include "amounts.hpp"
-#include "cluster.hpp"
 #include "fast_path.hpp"
 #include "import_batch.hpp"
 #include "item_writer.hpp"
@@ -212,7 +211,7 @@ void write_halving(Load& load, std::span<Order* const> orders,
                    std::span<const CustomerName> names) {
   if (orders.empty()) return;
   CHECK_FOR_INTERRUPTS();
-  if (import_on_error == import_abort || !may_be_refused(load.import->store)) {
+  if (load.all_or_nothing || !may_be_refused(load.import->store)) {
     write_together(load, orders, names);
   } else {
     ErrorData* const error = pg::in_savepoint([&] { write_together(load, orders, names); });
@@ -270,6 +269,9 @@ void write_batch(Load& load) {
       fresh[count++] = &order;
     } else if (order.fate == Fate::known) {
       ++import.counts.known;
+      if (load.outcomes != nullptr)
+        load.outcomes->add({pg::Value(Int32GetDatum(order.number)), pg::Value(BoolGetDatum(true)),
+                            pg::Value{}, pg::Value{}});
     } else {
       reject_order(load, order, pg::idempotency_key_reused, key_reused_message(order.key));
     }

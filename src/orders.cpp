@@ -230,7 +230,7 @@ Datum order_proc_create_order_with_items(PG_FUNCTION_ARGS) {
   PreventCommandIfReadOnly("INSERT");
   PreventCommandIfParallelMode("INSERT");
   if (const Cluster* const cluster = routed(makes_orders))
-    return call_on_shard(fcinfo, shard_of_customer(*cluster, args.get_int64(0, "customer_id")),
+    return call_on_shard(fcinfo, route_of_customer(*cluster, args.get_int64(0, "customer_id")),
                          remote::Use::write);
   const Store store = open_store({{Table::customers, RowShareLock},
                                   {Table::orders, RowExclusiveLock},
@@ -314,7 +314,7 @@ PG_FUNCTION_INFO_V1(order_proc_delete_order);
 Datum order_proc_delete_order(PG_FUNCTION_ARGS) {
   const int64 order_id = pg::Args(fcinfo).get_int64(0, "order_id");
   if (const Cluster* const cluster = routed(deletes_orders))
-    return call_on_shard(fcinfo, shard_of_order(*cluster, order_id), remote::Use::write);
+    return call_on_shard(fcinfo, route_of_order(*cluster, order_id), remote::Use::write);
   (void)open_store({{Table::orders, RowExclusiveLock}});
   PG_RETURN_BOOL(
       pg::with_spi([&] { return delete_by_id.run(0, {pg::Value(Int64GetDatum(order_id))}) > 0; }));

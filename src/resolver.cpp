@@ -155,7 +155,7 @@ remote::Connection* connect_as(const Store& store, const ShardView& view, const 
     target.user = mapping.user;
     remote::Connection* connection = nullptr;
     const char* reason = nullptr;
-    remote::connect({&target, 1}, {&connection, 1}, false, &reason);
+    remote::connect({&target, 1}, {&connection, 1}, false, {&reason, 1});
     if (connection != nullptr) return connection;
   }
   return nullptr;

@@ -1,6 +1,6 @@
 // A function is described once per session: the text of its remote call and how its values are sent
-// and received. A call on one shard goes once more when the connection was found broken at its
-// first use in the transaction: nothing of it was there.
+// and received. A call goes once more when the connection was found broken at its first use in the
+// transaction, before a row came: nothing of it was there.
 #include "routing.hpp"
 
 #include "pg/compat.hpp"
@@ -47,6 +47,24 @@ const remote::Target& shard_of_customer(const Cluster& cluster, int64 customer_i
 const remote::Target& shard_of_order(const Cluster& cluster, int64 order_id) {
   return shard_of_slot(cluster, core::slot_of_order(order_id));
 }
+
+Route route_of_customer(const Cluster& cluster, int64 customer_id) {
+  return {cluster, slot_of_customer(open_store_for_anyone(), customer_id)};
+}
+
+Route route_of_order(const Cluster& cluster, int64 order_id) {
+  return {cluster, core::slot_of_order(order_id)};
+}
+
+/// What was sent to a shard, to be sent once more.
+struct RemoteCall::Sent {
+  Sent* next;
+  remote::Connection* connection;
+  bool streaming;
+  bool may_go_again;
+  std::array<const char*, 16> values;
+  std::array<int, 16> lengths;
+};
 
 struct RemoteCall::Function {
   Oid oid;
@@ -103,27 +121,43 @@ void RemoteCall::set(int argument, pg::Value value) {
 }
 
 void RemoteCall::send(remote::Connection& connection, bool streaming) {
-  std::array<const char*, 16> values{};
-  std::array<int, 16> lengths{};
-  std::array<int, 16> formats{};
+  auto* const sent = static_cast<Sent*>(palloc(sizeof(Sent)));
+  *sent = {sent_, &connection, streaming, connection.depth == 0, {}, {}};
   const auto count = static_cast<std::size_t>(function_.argument_count);
   pg::with_database_encoding([&] {
     for (std::size_t i = 0; i < count; ++i) {
-      formats[i] = 1;
       if (arguments_[i].null) continue;
       bytea* const bytes = SendFunctionCall(&function_.senders[i], arguments_[i].datum);
-      values[i] = VARDATA(bytes);
-      lengths[i] = static_cast<int>(VARSIZE(bytes) - VARHDRSZ);
+      sent->values[i] = VARDATA(bytes);
+      sent->lengths[i] = static_cast<int>(VARSIZE(bytes) - VARHDRSZ);
     }
   });
-  remote::begin(connection, use_);
-  remote::queue(connection, function_.statement, remote::Step::call,
+  sent_ = sent;
+  transmit(*sent);
+}
+
+void RemoteCall::transmit(const Sent& sent) {
+  const auto count = static_cast<std::size_t>(function_.argument_count);
+  std::array<int, 16> formats;
+  formats.fill(1);
+  remote::begin(*sent.connection, use_);
+  remote::queue(*sent.connection, function_.statement, remote::Step::call,
                 {{function_.types.data(), count},
-                 {values.data(), count},
-                 {lengths.data(), count},
+                 {sent.values.data(), count},
+                 {sent.lengths.data(), count},
                  {formats.data(), count},
                  1});
-  remote::send(connection, streaming);
+  remote::send(*sent.connection, sent.streaming);
+}
+
+bool RemoteCall::send_again(const remote::Connection& connection) {
+  Sent* sent = sent_;
+  while (sent != nullptr && sent->connection != &connection) sent = sent->next;
+  if (sent == nullptr || !sent->may_go_again || !remote::session_gone(connection)) return false;
+  sent->may_go_again = false;
+  (void)remote::reopen(*sent->connection);
+  transmit(*sent);
+  return true;
 }
 
 void RemoteCall::start(remote::Connection& connection) {
@@ -146,9 +180,14 @@ pg::Value receive(const PGresult* result, FmgrInfo& receiver, Oid parameter) {
 }  // namespace
 
 std::optional<pg::Value> RemoteCall::next_or_error(remote::Connection& connection) {
-  while (const PGresult* const result = remote::next_result(connection))
-    if (PQntuples(result) > 0)
+  do {
+    while (const PGresult* const result = remote::next_result(connection)) {
+      if (PQntuples(result) == 0) continue;
+      for (Sent* sent = sent_; sent != nullptr; sent = sent->next)
+        if (sent->connection == &connection) sent->may_go_again = false;
       return receive(result, function_.receiver, function_.receiver_parameter);
+    }
+  } while (send_again(connection));
   return std::nullopt;
 }
 
@@ -158,35 +197,50 @@ std::optional<pg::Value> RemoteCall::next(remote::Connection& connection) {
   return row;
 }
 
-Datum RemoteCall::run_on(const remote::Target& target) {
-  const bool reads = use_ == remote::Use::read;
-  remote::Connection* connection = nullptr;
-  remote::connect({&target, 1}, {&connection, 1}, reads);
-  const bool first = connection->depth == 0;
-  send(*connection, false);
-  const PGresult* result = remote::next_result(*connection);
-  if (result == nullptr && first && connection->lost && connection->error == nullptr) {
-    // Broken while it was idle: nothing of this transaction was there.
-    remote::close_connection(*connection);
-    remote::connect({&target, 1}, {&connection, 1}, reads);
-    send(*connection, false);
-    result = remote::next_result(*connection);
-  }
-  pg::Value value;
-  if (result != nullptr && PQntuples(result) == 1)
-    value = receive(result, function_.receiver, function_.receiver_parameter);
-  (void)remote::next_result(*connection);
-  remote::raise_error(*connection);
-  fcinfo_->isnull = value.null;
-  return value.datum;
+namespace {
+
+/// How long the shard of a slot is looked for while the slot is on its way to another one.
+constexpr int look_for_slot = 5000;
+constexpr int look_again_after = 20;
+
+/// Whether the call is to be tried again: the shard does not have the slot (any more).
+bool moved(remote::Connection& connection, int depth, remote::Deadline deadline) {
+  if (remote::error_code(connection) != pg::slot_not_here || remote::passed(deadline) ||
+      !remote::undo_call(connection, depth))
+    return false;
+  (void)remote::wait_ready({}, remote::after_milliseconds(look_again_after),
+                           remote::Interrupts::serve);
+  AcceptInvalidationMessages();
+  forget_cluster();
+  (void)cluster_of(open_store_for_anyone());
+  return true;
 }
 
-Datum call_on_shard(FunctionCallInfo fcinfo, const remote::Target& target, remote::Use use) {
+}  // namespace
+
+Datum RemoteCall::run(const Route& route) {
+  const remote::Deadline deadline = remote::after_milliseconds(look_for_slot);
+  for (;;) {
+    const remote::Target target = shard_of_slot(route.cluster, route.slot);
+    remote::Connection* connection = nullptr;
+    remote::connect({&target, 1}, {&connection, 1}, use_ == remote::Use::read);
+    const int depth = connection->depth;
+    send(*connection, false);
+    const auto value = next_or_error(*connection);
+    if (value) (void)remote::next_result(*connection);
+    if (!value && moved(*connection, depth, deadline)) continue;
+    remote::raise_error(*connection);
+    fcinfo_->isnull = !value || value->null;
+    return value ? value->datum : 0;
+  }
+}
+
+Datum call_on_shard(FunctionCallInfo fcinfo, const Route& route, remote::Use use) {
   if (use == remote::Use::write) {
     PreventCommandIfReadOnly(get_func_name(fcinfo->flinfo->fn_oid));
     PreventCommandIfParallelMode(get_func_name(fcinfo->flinfo->fn_oid));
   }
-  return RemoteCall(fcinfo, use).run_on(target);
+  return RemoteCall(fcinfo, use).run(route);
 }
 
 std::span<remote::Connection*> connect_all(const Cluster& cluster, bool reads) {

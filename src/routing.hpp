@@ -34,6 +34,15 @@ const Cluster* routed(std::span<const Need> needs);
 const remote::Target& shard_of_customer(const Cluster& cluster, int64 customer_id);
 const remote::Target& shard_of_order(const Cluster& cluster, int64 order_id);
 
+/// Where a call goes: to the shard that has the slot, which may be another one when it is tried
+/// again.
+struct Route {
+  const Cluster& cluster;
+  int slot;
+};
+Route route_of_customer(const Cluster& cluster, int64 customer_id);
+Route route_of_order(const Cluster& cluster, int64 order_id);
+
 /// A call of a function of ours on shards, made from the call that is running: its name, its types,
 /// its arguments unless others are given.
 class RemoteCall {
@@ -43,8 +52,9 @@ class RemoteCall {
   /// Replaces an argument for what is sent from now on.
   void set(int argument, pg::Value value);
 
-  /// Runs on one shard: the result.
-  Datum run_on(const remote::Target& target);
+  /// Runs on one shard: the result. When the shard says that the slot is not there (OP402), and the
+  /// call can be undone by itself, the map is read anew and the call is tried again for 5 s.
+  Datum run(const Route& route);
 
   /// Starts on a shard; rows are fetched one by one.
   void start(remote::Connection& connection);
@@ -55,17 +65,22 @@ class RemoteCall {
 
  private:
   struct Function;
+  struct Sent;
   static Function& describe(Oid oid);
   void send(remote::Connection& connection, bool streaming);
+  void transmit(const Sent& sent);
+  /// Once more when the session on the shard was gone and had nothing of this transaction.
+  bool send_again(const remote::Connection& connection);
 
   FunctionCallInfo fcinfo_;
   Function& function_;
   remote::Use use_;
   std::array<pg::Value, 16> arguments_;
+  Sent* sent_ = nullptr;  ///< in the memory of the caller of start
 };
 
-/// The whole of a function that runs on the shard of the given customer or order.
-Datum call_on_shard(FunctionCallInfo fcinfo, const remote::Target& target, remote::Use use);
+/// The whole of a function that runs on one shard.
+Datum call_on_shard(FunctionCallInfo fcinfo, const Route& route, remote::Use use);
 
 /// The function on all shards at once, for functions that return a count: the sum.
 Datum sum_over_shards(FunctionCallInfo fcinfo, const Cluster& cluster, remote::Use use);

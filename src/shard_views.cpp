@@ -179,13 +179,14 @@ bool search_further(const Cluster& cluster, Search& search, int patience, int64 
     which[tried++] = i;
   }
   if (tried == 0) return false;
-  const char* reason = nullptr;
-  remote::connect({targets, tried}, {connections, tried}, false, &reason);
+  auto** const reasons = static_cast<const char**>(palloc0(sizeof(char*) * (count + 1)));
+  remote::connect({targets, tried}, {connections, tried}, false, {reasons, tried});
   for (std::size_t i = 0; i < tried; ++i) {
     ShardView& view = search.views[which[i]];
     view.connection = connections[i];
     if (view.connection == nullptr)
-      view.problem = reason == nullptr || *reason == '\0' ? "it cannot be reached" : reason;
+      view.problem =
+          reasons[i] == nullptr || *reasons[i] == '\0' ? "it cannot be reached" : reasons[i];
     else
       queue_questions(cluster, view, adopted);
   }

@@ -470,24 +470,62 @@ pg::Value count_value(const PGresult* result, int column) {
   return pg::Value(Int64GetDatum(strtoll(PQgetvalue(result, 0, column), nullptr, 10)));
 }
 
-/// One row of shard_status; `connection` is null for a shard that cannot be reached.
-void report_state(const pg::ResultSet& results, const remote::Target& target,
-                  remote::Connection* connection, TimestampTz start) {
-  const pg::Value id(Int32GetDatum(target.shard_id));
-  const pg::Value server(
-      DirectFunctionCall1(namein, CStringGetDatum(remote::server_name(target.server))));
-  const PGresult* const result = connection == nullptr ? nullptr : remote::next_result(*connection);
-  if (result == nullptr || PQntuples(result) != 1) {
-    const bool answered =
-        connection != nullptr && connection->error != nullptr && !connection->lost;
-    return results.add({id, server, pg::Value(BoolGetDatum(answered)), {}, {}, {}, {}, {}});
+/// A shard that is asked for its state.
+struct StateAsked {
+  remote::Connection* connection;  ///< null: it cannot be reached
+  TimestampTz start;
+  std::array<pg::Value, 8> row;
+  bool over;
+};
+
+void ask_for_state(StateAsked& asked, const remote::Target& target) {
+  asked.row[0] = pg::Value(Int32GetDatum(target.shard_id));
+  asked.row[1] =
+      pg::Value(DirectFunctionCall1(namein, CStringGetDatum(remote::server_name(target.server))));
+  asked.row[2] = pg::Value(BoolGetDatum(false));
+  asked.start = GetCurrentTimestamp();
+  asked.over = asked.connection == nullptr;
+  if (asked.over) return;
+  remote::begin(*asked.connection, remote::Use::read);
+  remote::queue_text(*asked.connection, state_query, remote::Step::call, {});
+  remote::send(*asked.connection);
+}
+
+/// Takes what has come; the latency is the time to that.
+void take_state(StateAsked& asked) {
+  while (!asked.over) {
+    const auto result = remote::result_if_any(*asked.connection);
+    if (!result) return;
+    asked.over = *result == nullptr;
+    if (asked.over || PQntuples(*result) != 1) continue;
+    asked.row[2] = pg::Value(BoolGetDatum(true));
+    asked.row[3] = text_value(*result, 0);
+    asked.row[4] = text_value(*result, 1);
+    asked.row[5] =
+        pg::Value(DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
+                                      TimestampTzGetDatum(asked.start)));
+    asked.row[6] = count_value(*result, 2);
+    asked.row[7] = count_value(*result, 3);
   }
-  const Datum latency = DirectFunctionCall2(
-      timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()), TimestampTzGetDatum(start));
-  results.add({id, server, pg::Value(BoolGetDatum(true)), text_value(result, 0),
-               text_value(result, 1), pg::Value(latency), count_value(result, 2),
-               count_value(result, 3)});
-  (void)remote::next_result(*connection);
+  // One that says why it does not answer is there.
+  if (asked.connection != nullptr && asked.connection->error != nullptr && !asked.connection->lost)
+    asked.row[2] = pg::Value(BoolGetDatum(true));
+}
+
+/// Waits for all of them, for a shard that hangs no longer than for a connection.
+void take_states(std::span<StateAsked> all, std::span<remote::Connection* const> reached) {
+  const remote::Deadline deadline = remote::after_milliseconds(remote::connect_timeout);
+  for (;;) {
+    for (StateAsked& asked : all) take_state(asked);
+    if (std::all_of(all.begin(), all.end(), [](const StateAsked& one) { return one.over; })) return;
+    if (!remote::wait_for_any(reached, remote::Interrupts::serve, deadline)) break;
+  }
+  // What they still say is of no use to anybody.
+  for (const StateAsked& asked : all)
+    if (!asked.over && asked.connection->depth == 0)
+      remote::close_connection(*asked.connection);
+    else if (!asked.over)
+      asked.connection->lost = true;
 }
 
 }  // namespace
@@ -499,19 +537,30 @@ Datum order_proc_shard_states(PG_FUNCTION_ARGS) {
   const pg::ResultSet results(fcinfo);
   const Cluster* const cluster = routed({});
   if (cluster == nullptr) return results.done();
-  const std::span<const remote::Target> targets = cluster->targets();
-  for (const remote::Target& target : targets) {
-    // One by one: a latency is the shard's own.
-    remote::Connection* connection = nullptr;
-    const char* reason = nullptr;
-    remote::connect({&target, 1}, {&connection, 1}, false, &reason);
-    const TimestampTz start = GetCurrentTimestamp();
-    if (connection != nullptr) {
-      remote::begin(*connection, remote::Use::read);
-      remote::queue_text(*connection, state_query, remote::Step::call, {});
-      remote::send(*connection);
+  const std::size_t count = cluster->shard_count;
+  const std::span<StateAsked> all{static_cast<StateAsked*>(palloc0(sizeof(StateAsked) * count)),
+                                  count};
+  const std::span<remote::Connection*> reached{
+      static_cast<remote::Connection**>(palloc0(sizeof(remote::Connection*) * count)), count};
+  const std::span<const char*> reasons{static_cast<const char**>(palloc0(sizeof(char*) * count)),
+                                       count};
+  remote::connect(cluster->targets(), reached, false, reasons);
+  std::size_t reached_count = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    all[i].row.fill({});
+    all[i].connection = reached[i];
+    if (reached[i] != nullptr) reached[reached_count++] = reached[i];
+    ask_for_state(all[i], cluster->shards[i]);
+  }
+  take_states(all, reached.subspan(0, reached_count));
+  for (const StateAsked& asked : all) {
+    std::array<Datum, 8> values;
+    std::array<bool, 8> nulls;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = asked.row[i].datum;
+      nulls[i] = asked.row[i].null;
     }
-    report_state(results, target, connection, start);
+    results.add(values.data(), nulls.data());
   }
   return results.done();
 }

@@ -23,7 +23,7 @@ Datum order_proc_new_order_id(PG_FUNCTION_ARGS) {
   const int64 customer_id = pg::Args(fcinfo).get_int64(0, "customer_id");
   // A value of the shard's sequence: nothing to commit.
   if (const Cluster* const cluster = routed({}))
-    return call_on_shard(fcinfo, shard_of_customer(*cluster, customer_id), remote::Use::read);
+    return call_on_shard(fcinfo, route_of_customer(*cluster, customer_id), remote::Use::read);
   PG_RETURN_INT64(next_order_id(open_store(), customer_id));
 }
 

@@ -13,7 +13,8 @@ enum class LockKind : uint16 {
   slot = 20306,
   commit = 20307,  ///< by nonce: a transaction over shards, until it has told them how it ended
   fence = 20308,   ///< on a shard: which coordinator may commit there
-  worker = 20309   ///< the one that settles what is in doubt in this database
+  worker = 20309,  ///< the one that settles what is in doubt in this database
+  import_over_shards = 20310
 };
 
 inline LOCKTAG lock_tag(LockKind kind, uint64 key, Oid database = MyDatabaseId) {

@@ -170,49 +170,13 @@ const char* reason(const Connection& connection) {
           errhint("SELECT * FROM order_proc.shard_status;"));
 }
 
-/// Takes connecting a step further; true when it is over, well or not.
-bool advance(Connection& connection, PostgresPollingStatusType& status) {
-  status = PQconnectPoll(connection.link);
-  return status == PGRES_POLLING_OK || status == PGRES_POLLING_FAILED;
-}
-
-/// A connection on its way.
+/// A connection on its way: first libpq connects, then the shard is asked who it is.
 struct Attempt {
   Connection* connection;
   PostgresPollingStatusType status;
-  bool over;
+  bool joining;  ///< the question is on its way
+  bool over;     ///< well when backend_pid is known
 };
-
-/// Waits until all attempts are over or the deadline has passed.
-void wait_for_attempts(std::span<Attempt> attempts, Deadline deadline) {
-  auto* const descriptors = static_cast<pollfd*>(palloc(sizeof(pollfd) * attempts.size()));
-  for (;;) {
-    std::size_t count = 0;
-    for (const Attempt& attempt : attempts)
-      if (!attempt.over)
-        descriptors[count++] = {
-            PQsocket(attempt.connection->link),
-            static_cast<short>(attempt.status == PGRES_POLLING_READING ? POLLIN : POLLOUT), 0};
-    if (count == 0 || !wait_ready({descriptors, count}, deadline, Interrupts::serve)) break;
-    std::size_t at = 0;
-    for (Attempt& attempt : attempts)
-      if (!attempt.over && descriptors[at++].revents != 0)
-        attempt.over = advance(*attempt.connection, attempt.status);
-  }
-  pfree(descriptors);
-}
-
-/// Starts all that are not open; those that cannot even be started raise, unless `quiet`.
-std::span<Attempt> start_all(std::span<Connection* const> wanted, bool quiet) {
-  auto* const attempts = static_cast<Attempt*>(palloc(sizeof(Attempt) * (wanted.size() + 1)));
-  std::size_t count = 0;
-  for (Connection* const connection : wanted) {
-    if (connection->link != nullptr) continue;
-    const bool failed = !start(*connection, quiet) || PQstatus(connection->link) == CONNECTION_BAD;
-    attempts[count++] = {connection, failed ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING, failed};
-  }
-  return {attempts, count};
-}
 
 /// The server's process id, when the database is that shard of that cluster; NULL when it has yet
 /// to hear of this server.
@@ -236,14 +200,12 @@ void queue_join(Connection& connection) {
     queue_text(connection, join_fenced_text, Step::call, {{}, values, {}, {}});
 }
 
-void hear_of_joining(Connection& connection, Deadline deadline) {
-  const PGresult* const result = next_result(connection, Interrupts::serve, deadline);
-  if (result == nullptr || PQntuples(result) != 1) return;
+void hear_of_joining(Connection& connection, const PGresult* result) {
+  if (PQntuples(result) != 1) return;
   connection.unregistered = PQgetisnull(result, 0, 0) == 1;
   connection.backend_pid = static_cast<int>(strtol(PQgetvalue(result, 0, 0), nullptr, 10));
   // A pooler hands out process ids of its own.
   connection.pooled = connection.backend_pid != PQbackendPID(connection.link);
-  (void)next_result(connection, Interrupts::serve, deadline);
 }
 
 /// Once more, after the shard was told that this server is its coordinator now.
@@ -251,7 +213,8 @@ void register_and_join(Connection& connection, Deadline deadline) {
   registrar({connection.shard_id, connection.server, connection.coordinator_id});
   queue_join(connection);
   send(connection);
-  hear_of_joining(connection, deadline);
+  while (const PGresult* const result = next_result(connection, Interrupts::serve, deadline))
+    hear_of_joining(connection, result);
 }
 
 /// Ready for statements: pipelines, no waiting in libpq, the password rule. `quiet`: what breaks it
@@ -268,24 +231,76 @@ bool settle(Connection& connection, bool quiet) {
   return PQsetnonblocking(connection.link, 1) == 0 && PQenterPipelineMode(connection.link) == 1;
 }
 
-/// Asks the new connections whether they lead to the shards they should, and who answers.
-void join_all(std::span<Attempt> attempts, Deadline deadline, bool quiet) {
-  for (Attempt& attempt : attempts) {
-    if (attempt.status != PGRES_POLLING_OK) continue;
-    Connection& connection = *attempt.connection;
-    if (!settle(connection, quiet)) {
-      attempt.status = PGRES_POLLING_FAILED;
-      continue;
-    }
-    connection.socket = PQsocket(connection.link);
-    queue_join(connection);
-    send(connection);
+/// Asks a new connection whether it leads to the shard it should, and who answers.
+void join(Attempt& attempt, bool quiet) {
+  Connection& connection = *attempt.connection;
+  attempt.joining = settle(connection, quiet);
+  attempt.over = !attempt.joining;
+  if (attempt.over) return;
+  connection.socket = PQsocket(connection.link);
+  queue_join(connection);
+  send(connection);
+}
+
+/// Takes libpq's connecting a step further.
+void advance(Attempt& attempt, bool quiet) {
+  attempt.status = PQconnectPoll(attempt.connection->link);
+  attempt.over = attempt.status == PGRES_POLLING_FAILED;
+  if (attempt.status == PGRES_POLLING_OK) join(attempt, quiet);
+}
+
+/// Takes the answer as far as it has come.
+void take_answer(Attempt& attempt) {
+  Connection& connection = *attempt.connection;
+  Connection* const one[] = {&connection};
+  (void)wait_for_any(one, Interrupts::serve, GetCurrentTimestamp());
+  while (const auto result = result_if_any(connection)) {
+    attempt.over = *result == nullptr;
+    if (attempt.over) return;
+    hear_of_joining(connection, *result);
   }
-  for (const Attempt& attempt : attempts)
-    if (attempt.status == PGRES_POLLING_OK) hear_of_joining(*attempt.connection, deadline);
+}
+
+short events_of(const Attempt& attempt) {
+  if (!attempt.joining) return attempt.status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+  return PQflush(attempt.connection->link) == 1 ? POLLIN | POLLOUT : POLLIN;
+}
+
+/// Waits until all attempts are over or the deadline has passed: one that hangs keeps no other.
+void wait_for_attempts(std::span<Attempt> attempts, Deadline deadline, bool quiet) {
+  auto* const descriptors = static_cast<pollfd*>(palloc(sizeof(pollfd) * (attempts.size() + 1)));
+  for (;;) {
+    std::size_t count = 0;
+    for (const Attempt& attempt : attempts)
+      if (!attempt.over)
+        descriptors[count++] = {PQsocket(attempt.connection->link), events_of(attempt), 0};
+    if (count == 0 || !wait_ready({descriptors, count}, deadline, Interrupts::serve)) break;
+    std::size_t at = 0;
+    for (Attempt& attempt : attempts) {
+      if (attempt.over || descriptors[at++].revents == 0) continue;
+      if (attempt.joining)
+        take_answer(attempt);
+      else
+        advance(attempt, quiet);
+    }
+  }
+  pfree(descriptors);
   for (const Attempt& attempt : attempts)
     if (attempt.connection->unregistered && registrar != nullptr)
       register_and_join(*attempt.connection, deadline);
+}
+
+/// Starts all that are not open; those that cannot even be started raise, unless `quiet`.
+std::span<Attempt> start_all(std::span<Connection* const> wanted, bool quiet) {
+  auto* const attempts = static_cast<Attempt*>(palloc(sizeof(Attempt) * (wanted.size() + 1)));
+  std::size_t count = 0;
+  for (Connection* const connection : wanted) {
+    if (connection->link != nullptr) continue;
+    const bool failed = !start(*connection, quiet) || PQstatus(connection->link) == CONNECTION_BAD;
+    attempts[count++] = {connection, failed ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING, false,
+                         failed};
+  }
+  return {attempts, count};
 }
 
 Connection& find_or_make(const Target& target, bool standby) {
@@ -407,35 +422,33 @@ const char* failure_of(const Attempt& attempt) {
 }
 
 /// Opens those that are not.
-void open(std::span<Connection*> wanted, const char** unreachable) {
+void open(std::span<Connection*> wanted, std::span<const char*> unreachable) {
   if (std::all_of(wanted.begin(), wanted.end(),
                   [](const Connection* c) { return c->link != nullptr; }))
     return;
   const Deadline deadline = after_milliseconds(connect_timeout);
   const std::span<Attempt> attempts =
-      start_all({wanted.data(), wanted.size()}, unreachable != nullptr);
-  wait_for_attempts(attempts, deadline);
-  join_all(attempts, deadline, unreachable != nullptr);
+      start_all({wanted.data(), wanted.size()}, !unreachable.empty());
+  wait_for_attempts(attempts, deadline, !unreachable.empty());
   for (const Attempt& attempt : attempts) {
     Connection& connection = *attempt.connection;
-    if (attempt.status == PGRES_POLLING_OK && connection.backend_pid != 0 && !connection.lost)
-      continue;
+    if (attempt.over && connection.backend_pid != 0 && !connection.lost) continue;
     // What the shard says itself: that it is another one, or has another version.
-    const bool says_why =
-        unreachable == nullptr || error_code(connection) == pg::coordinator_fenced;
+    const bool says_why = unreachable.empty() || error_code(connection) == pg::coordinator_fenced;
     if (says_why && connection.error != nullptr) raise_error(connection, true);
     const char* const why = failure_of(attempt);
-    if (unreachable == nullptr) raise_unreachable(connection, why);
-    *unreachable = why == nullptr ? "" : why;
+    if (unreachable.empty()) raise_unreachable(connection, why);
     close_connection(connection);
-    std::replace(wanted.begin(), wanted.end(), &connection, static_cast<Connection*>(nullptr));
+    const auto at = std::find(wanted.begin(), wanted.end(), &connection) - wanted.begin();
+    unreachable[static_cast<std::size_t>(at)] = why == nullptr ? "" : why;
+    wanted[static_cast<std::size_t>(at)] = nullptr;
   }
 }
 
 }  // namespace
 
 void connect(std::span<const Target> targets, std::span<Connection*> wanted, bool may_be_standby,
-             const char** unreachable) {
+             std::span<const char*> unreachable) {
   watch_servers();
   for (std::size_t i = 0; i < targets.size(); ++i) {
     if (!targets[i].mapped && !pg::may_use_server(targets[i].server, GetUserId()))
@@ -451,6 +464,14 @@ void connect(std::span<const Target> targets, std::span<Connection*> wanted, boo
   }
   open(wanted, unreachable);
   watch_idle_connections();
+}
+
+bool reopen(Connection& connection, std::span<const char*> unreachable) {
+  close_connection(connection);
+  Connection* one[] = {&connection};
+  open(one, unreachable);
+  watch_idle_connections();
+  return one[0] != nullptr;
 }
 
 void close_idle(bool all) {

@@ -277,6 +277,10 @@ int name_field(int code, const char* value) {
 
 }  // namespace
 
+bool session_gone(const Connection& connection) {
+  return connection.lost && (connection.error == nullptr || was_fatal(connection));
+}
+
 void raise_error(Connection& connection, bool closing) {
   if (connection.error == nullptr) {
     if (connection.lost) raise_lost(connection);

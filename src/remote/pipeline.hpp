@@ -51,6 +51,10 @@ bool finish_all(std::span<Connection* const> connections, Interrupts interrupts,
 /// use any more.
 void raise_error(Connection& connection, bool closing = false);
 
+/// Whether the pipeline ended because the session on the shard was gone, or went before it began:
+/// whoever had nothing there may reopen the connection and ask again.
+bool session_gone(const Connection& connection);
+
 /// The SQLSTATE of the pipeline's error, 0 without one; 08006 for one of libpq's own.
 int error_code(const Connection& connection);
 

@@ -382,6 +382,14 @@ void begin(Connection& connection, Use use) {
     connection.wrote_level = level;
 }
 
+bool undo_call(Connection& connection, int depth) {
+  if (connection.lost || connection.doomed || busy(connection) ||
+      (depth > 0 && depth >= GetCurrentTransactionNestLevel()))
+    return false;
+  roll_back_level(connection, depth + 1);
+  return !connection.doomed;
+}
+
 void transaction_over(Connection& connection) {
   connection.depth = connection.begin_level = 0;
   connection.release_level = connection.wrote_level = 0;

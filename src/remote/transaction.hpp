@@ -17,6 +17,11 @@ enum class Use {
 /// savepoints.
 void begin(Connection& connection, Use use);
 
+/// Undoes on the shard a call that failed there, as long as it began the transaction on the shard,
+/// or a savepoint: `depth` is what Connection::depth was before. False when it cannot be undone by
+/// itself.
+bool undo_call(Connection& connection, int depth);
+
 /// Committing transactions that wrote on several shards, or on one and here.
 struct CommitProtocol {
   /// Before the local commit; may raise, and then all is rolled back.

@@ -152,6 +152,31 @@ push @script, map { "SELECT order_proc.create_order_with_items($_) > 0;" } "NULL
 	"5, NULL, NULL, '{1,2}', '{1}', '{1}'", "5, NULL, NULL, '{1}', '{0}', '{1}'", "5, NULL, NULL, '{1}', '{1}', '{-1}'", "5, NULL, NULL, '{1}', '{NULL}', '{1}'", "5, NULL, NULL, NULL, '{1}', '{1}'",
 	"5, NULL, 'NaN', '{1}', '{1}', '{1}'", "5, NULL, -1, '{1}', '{1}', '{1}'", "5, NULL, 1e11, '{1}', '{1}', '{1}'", "5, NULL, NULL, '{1}', '{1}', '{1e9}'", "5, NULL, NULL, '{1}', '{2147483647}', '{99999999}'",
 	"5, NULL, NULL, '{1}', '{1}', '{1}', NULL, repeat('x', 256)", "5, NULL, NULL, '{1}', '{1}', '{1}', NULL, ''";
+my $batch = 'SELECT chunk, first_row, last_row, inserted, rejected_row, sqlstate, message FROM order_proc.batch_create_order_items';
+for my $mode ('abort', 'skip_row', 'skip_chunk') {
+	my $rows = sub {
+		my ($n, $bad) = @_;
+		return sprintf 'ARRAY[%s]::bigint[], ARRAY[%s]::bigint[], ARRAY[%s]::int[], ARRAY[%s]::numeric[]', join(',', map { $bad && $_ % 7 == 3 ? pick('NULL', 4097, -8) : ':o' . (1 + $_ % 10) } 1 .. $n),
+			join(',', map { $bad && $_ % 11 == 5 ? 'NULL' : $_ } 1 .. $n), join(',', map { $bad && $_ % 13 == 6 ? pick(0, -1, 'NULL') : 1 + $_ % 5 } 1 .. $n), join(',', map { $bad && $_ % 17 == 8 ? pick(-1, "'NaN'", 1e9, 'NULL') : $_ / 4 } 1 .. $n);
+	};
+	push @script, "$batch(@{[ $rows->(40, 0) ]}, $_, '$mode');", "$batch(@{[ $rows->(40, 1) ]}, $_, '$mode');" for 1, 7, 100000;
+	push @script, "$batch('{}', '{}', '{}', '{}', 10, '$mode');", "$batch(NULL, '{}', '{}', '{}', 10, '$mode');", "$batch('{1}', '{}', '{}', '{}', 10, '$mode');", "$batch('{4097}', '{1}', '{1}', '{1}', 0, '$mode');";
+}
+push @script, "SELECT $columns, $items FROM order_proc.get_orders(ARRAY[$ids]);", "SELECT order_proc.refresh_order_totals(ARRAY[$ids]);";
+my $last = 'SELECT lines, rejected, orders, items, known, customers FROM order_proc.last_import();';
+for my $mode ('skip_row', 'skip_order', 'abort') {
+	push @script, "SET order_proc.import_on_error = $mode;", 'SELECT order_proc.last_import() IS NULL;';
+	push @script, "INSERT INTO order_proc.order_import SELECT '$mode ' || g % 20, (1 + g % 20)::text, g::text, CASE WHEN g % 29 = 7 THEN 'x' ELSE '1' END, '2.50', NULL, 'paid' FROM generate_series(1, 90) AS g;", $last;
+	push @script, "INSERT INTO order_proc.order_import SELECT 'good $mode ' || g % 20, (1 + g % 20)::text, g::text, '1', '2.50', '2026-01-01', NULL FROM generate_series(1, 90) AS g;", $last;
+}
+push @script, 'RESET order_proc.import_on_error;', 'SELECT import_id, line_number, sqlstate, message, raw_line FROM order_store.import_rejects ORDER BY 1, 2;';
+push @script, map { "SELECT * FROM order_proc.fan_out_aggregate(\$q\$SELECT $_->[0]\$q\$) AS t($_->[1]);" } [ 'count(*), sum(total_amount), avg(total_amount), min(customer_name) FROM order_store.orders', 'a bigint, b numeric, c numeric, d text' ],
+	[ 'status, count(*), avg(total_amount), stddev(total_amount) FROM order_store.orders GROUP BY status ORDER BY status', 'a text, b bigint, c numeric, d numeric' ], [ 'customer_id, count(*) FROM order_store.orders GROUP BY customer_id HAVING count(*) > 2 ORDER BY 2 DESC, 1 LIMIT 7', 'a bigint, b bigint' ],
+	[ 'count(DISTINCT status) FROM order_store.orders', 'a bigint' ], [ 'sum(i.quantity * i.price), max(o.created_at) IS NULL FROM order_store.orders AS o JOIN order_store.order_items AS i ON i.order_id = o.id', 'a numeric, b boolean' ], [ '1', 'a int' ];
+push @script, "SELECT sum(n) FROM order_proc.fan_out('SELECT count(*) FROM order_store.order_items WHERE quantity > \$1::int', '{2}') AS t(n bigint);";
+push @script, "SELECT count(*) > 0, bool_and(command_tag LIKE 'UPDATE %') FROM order_proc.fan_out_exec(\$q\$UPDATE order_store.customers SET email = 'all\@example.invalid' WHERE id < 10\$q\$);",
+	"SELECT sum(n) FROM order_proc.fan_out('SELECT count(*) FROM order_store.customers WHERE email LIKE ''all%''') AS t(n bigint);";
+push @script, map { "SELECT order_proc.fan_out_exec('$_');" } 'COMMIT', 'SET work_mem = 64', 'LISTEN x', 'SELECT 1; SELECT 2', '';
 push @script, "SELECT order_proc.purge_idempotency_keys('0');", "SELECT order_proc.purge_idempotency_keys(NULL);", "SELECT order_proc.purge_idempotency_keys('0');";
 
 sub masked {
@@ -296,6 +321,13 @@ for my $how ('cancel', 'statement_timeout') {
 }
 
 sub shell_psql { my ($node, $sql) = @_; return sprintf q{\! psql -XAtq -d '%s' -c "%s" >/dev/null}, $node->connstr('postgres'), $sql; }
+# Reads over all shards, when all idle connections are broken.
+{
+	my @reads = ("SELECT count(*) = $orders_now FROM order_proc.list_orders()", "SELECT sum(orders) = $orders_now FROM order_proc.order_counts()", "SELECT count(*) FROM order_proc.get_orders('{5}')", "SELECT * FROM order_proc.fan_out_aggregate('SELECT count(*) FROM order_store.orders') AS t(n bigint)");
+	my $hang_up = join "\n", '', (map { shell_psql($_, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'order_proc'") } @shards), '';
+	gives("$count;" . join('', map { "$hang_up$_;" } @reads), "$orders_now\nt\nt\n0\n$orders_now", 'reads over all shards replace broken connections');
+}
+
 my $cut = join "\n", '', (map { shell_psql($_, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'order_proc'") } @shards), '';
 gives("$count;$cut$count;$cut" . create(1) . $cut . create(2), "$orders_now\n$orders_now\nt\nt", 'broken connections are replaced between transactions');
 orders_are(2, 'and nothing is lost');
@@ -324,6 +356,64 @@ my $began = time;
 refused('SET order_proc.connect_timeout = 500; ' . create(2), '08001', 'a shard that hangs');
 cmp_ok(time - $began, '<', 3, 'holds nobody longer than connect_timeout');
 kill 'CONT', $postmaster;
+
+# Shards that hang hold shard_status and fan_out up for connect_timeout once, not each in turn.
+{
+	my @stopped = map { (split /\n/, slurp_file($_->data_dir . '/postmaster.pid'))[0] } @shards[ 1, 2 ];
+	kill 'STOP', @stopped;
+	my $start = time;
+	gives('SET order_proc.connect_timeout = 1000; SELECT id, reachable FROM order_proc.shard_status ORDER BY id', "0|t\n1|f\n2|f\n3|t", 'two shards that hang, in shard_status');
+	my $it = run("SET order_proc.connect_timeout = 1000; SELECT x FROM order_proc.fan_out('SELECT order_proc.shard_id()', NULL, 'warn') AS t(x int) ORDER BY x");
+	is($it->{output}, "0\n3", 'fan_out with warn gives the rows of the others');
+	cmp_ok(time - $start, '<', 3.8, 'each took one connect_timeout, not two');
+	kill 'CONT', @stopped;
+}
+
+# The map of the coordinator is behind the shards: the call goes on once they agree.
+{
+	my ($slot, $place) = (2, 2);    # customer 2, by modulo
+	my $owned = sub { my ($bit) = @_; return "UPDATE order_store.cluster SET owned_slots = set_byte(owned_slots, 0, " . ($bit ? "get_byte(owned_slots, 0) | 4" : "get_byte(owned_slots, 0) & ~4") . ")"; };
+	$shards[3]->safe_psql('postgres', "SET session_replication_role = replica; INSERT INTO order_store.customers (id, first_name) VALUES (2, 'moved')");
+	for my $sql (create(2), 'BEGIN; ' . create(4) . create(2) . 'COMMIT;', "DO \$\$ BEGIN PERFORM order_proc.create_order_with_items(@{[ 4 ]}, NULL, NULL, '{1}', '{1}', '{1}'); BEGIN PERFORM order_proc.create_order_with_items(2, NULL, NULL, '{1}', '{1}', '{1}'); EXCEPTION WHEN division_by_zero THEN NULL; END; END \$\$",
+		'BEGIN; ' . create(6) =~ s/6/7/r . ' SAVEPOINT a; ' . create(2) . ' COMMIT;') {
+		my $to = 5 - $place;
+		$shards[$place]->safe_psql('postgres', $owned->(0));
+		my $it = { input => '', output => '', errors => '' };
+		$it->{run} = IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $coordinator->connstr('postgres'), '-c', $sql ], '<', \$it->{input}, '>', \$it->{output}, '2>', \$it->{errors});
+		sleep 0.7;
+		$shards[$to]->safe_psql('postgres', $owned->(1));
+		$coordinator->safe_psql('postgres', "UPDATE order_store.slot_map SET shard_id = $to WHERE slot = $slot");
+		IPC::Run::finish($it->{run});
+		is($it->{errors}, '', "a call finds the slot that has moved: $sql");
+		$place = $to;
+	}
+	is($place, 2, 'it is back');
+	# What the transaction did on that shard before cannot be undone by itself.
+	my $cut_off = shell_psql($shards[2], 'CHANGE') =~ s/CHANGE/$owned->(0)/er;
+	my $start = time;
+	refused('BEGIN; ' . create(6) . "\n$cut_off\n" . create(2) . ' COMMIT;', 'OP402', 'not when the transaction was there before');
+	cmp_ok(time - $start, '<', 4, 'which it tells at once');
+	$start = time;
+	refused(create(2), 'OP402', 'nor for ever');
+	cmp_ok(time - $start, '>', 4.5, 'but for 5 s');
+	$shards[2]->safe_psql('postgres', $owned->(1));
+	$shards[3]->safe_psql('postgres', "SET session_replication_role = replica; DELETE FROM order_store.order_items WHERE order_id & 4095 = $slot; DELETE FROM order_store.orders WHERE customer_id = 2; DELETE FROM order_store.customers WHERE id = 2");
+	$orders_now = run($count)->{output};
+}
+
+# A long run of ids in use.
+{
+	my $next = 1 + $coordinator->safe_psql('postgres', "SELECT nextval('order_store.customers_id_seq')");
+	my $run = 200_000;
+	$shards[$_]->safe_psql('postgres', "SET session_replication_role = replica; INSERT INTO order_store.customers (id, first_name) SELECT c, 'run' FROM generate_series($next, @{[ $next + $run - 1 ]}) AS c WHERE c % 4 = $_ ON CONFLICT DO NOTHING") for 0 .. 3;
+	my $start = time;
+	gives("SELECT order_proc.create_customer('behind', 'the run')", $next + $run, 'create_customer jumps over a run of ids in use');
+	cmp_ok(time - $start, '<', 5, 'in a moment');
+	gives("SELECT order_proc.create_customer('and', 'on')", $next + $run + 1, 'and goes on from there');
+	refused('SELECT order_proc.customer_ids_in_use(1, 0)', '22023', 'ids in use: no count');
+	gives("SELECT order_proc.customer_ids_in_use(9223372036854775800, 65536) = decode(repeat('00', 8192), 'hex')", 't', 'ids in use: beyond the last');
+	$_->safe_psql('postgres', "SET session_replication_role = replica; DELETE FROM order_store.customers WHERE first_name = 'run'") for @shards;
+}
 
 gives("SET order_proc.idle_timeout = '200ms'; $count;\n\\! sleep 1\n\\! psql -XAtq -d '@{[ $shards[0]->connstr('postgres') ]}' -c \"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'order_proc'\"\n$count", "$orders_now\n0\n$orders_now", 'idle connections are closed while the session waits');
 

@@ -65,6 +65,7 @@ INSERT INTO calls (name, call, after) VALUES
 ('batch_create_order_items', 'SELECT string_agg(x::text, '' '') FROM order_proc.batch_create_order_items(''{5958,10054}'', ''{7,9}'', ''{1,3}'', ''{1,2.50}'') AS x',
  'SELECT string_agg(concat_ws(''/'', order_id & 4095, product_id, quantity, price), '' '' ORDER BY order_id, product_id, quantity) FROM order_store.order_items'),
 ('explain_fast_path', 'SELECT count(*) FROM order_proc.explain_fast_path()', NULL),
+('customer_ids_in_use', 'SELECT order_proc.customer_ids_in_use(1, 8)', NULL),
 ('shard_id', 'SELECT order_proc.shard_id()', NULL),
 ('slot_for_customer', 'SELECT order_proc.slot_for_customer(1)', NULL),
 ('slot_for_order', 'SELECT order_proc.slot_for_order(5958)', NULL),
