@@ -240,15 +240,16 @@ FROM order_store.import_rejects WHERE import_id = 1 GROUP BY sqlstate ORDER BY l
 }
 
 how_to_go_on() {
-  local become='' folder shard folders=("$server")
+  local become='' stop folder shard folders=("$server")
   [ "$servers" = no ] || for shard in "${shards[@]}"; do folders+=("$work/$shard"); done
+  stop=$(for folder in "${folders[@]}"; do printf '            %s\n' "$become$bindir/pg_ctl -D $folder/data stop"; done)
   [ "$(id -u)" != 0 ] || become='runuser -u postgres -- '
   cat <<TEXT
 
 The server is left running; nothing but its socket leads to it.
   connect:  $become$bindir/psql -h $server -p $server_port -U shop shop
             the same with database cluster: four shards
-  stop:     $(for folder in "${folders[@]}"; do printf '%s\n            ' "$become$bindir/pg_ctl -D $folder/data stop"; done)
+  stop:     ${stop:12}
   remove:   rm -rf $work    (once stopped)
 TEXT
 }

@@ -144,7 +144,7 @@ int64 jump_on_shards(const Store& store, const Cluster& cluster) {
   const HeapTuple row = SearchSysCache1(SEQRELID, ObjectIdGetDatum(store.customers_sequence));
   if (!HeapTupleIsValid(row)) no_id_left();
   const auto* const sequence = reinterpret_cast<Form_pg_sequence>(GETSTRUCT(row));
-  const bool jumps = can_jump(*sequence);
+  const bool jumps = can_jump(*sequence) && store.layout.has_routed_imports();
   const int64 most = sequence->seqmax;
   ReleaseSysCache(row);
   const int64 next = nextval_internal(store.customers_sequence, true);

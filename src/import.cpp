@@ -140,6 +140,11 @@ namespace {
 /// The cluster, when the lines have to go to its shards; null: they stay here.
 const Cluster* cluster_to_load(const Store& store) {
   if (cluster_of(store).role != Role::coordinator) return nullptr;
+  if (!store.layout.has_routed_imports())
+    ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+            errmsg("a coordinator imports from version %s on",
+                   core::layouts[core::routed_imports_since].data()),
+            errhint("ALTER EXTENSION order_proc UPDATE; on the shards and here."));
   const Cluster* const cluster = routed(makes_orders);
   if (import_create_customers) (void)routed(makes_customers);
   auto* const copy = static_cast<Cluster*>(palloc(sizeof(Cluster)));

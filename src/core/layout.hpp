@@ -21,6 +21,9 @@ inline constexpr std::size_t shards_since = 7;
 /// The layout with receipts of transactions over shards, and the coordinator's identity.
 inline constexpr std::size_t receipts_since = 8;
 
+/// The version whose functions serve imports over shards.
+inline constexpr std::size_t routed_imports_since = 8;
+
 /// Index into `layouts`; nullopt for a version this library does not know.
 constexpr std::optional<std::size_t> layout_index(std::string_view version) noexcept {
   for (std::size_t i = 0; i < layouts.size(); ++i)
@@ -54,6 +57,7 @@ struct Layout {
   constexpr bool has_name() const noexcept { return index <= 3; }
   constexpr bool has_name_parts() const noexcept { return index >= 3; }
   constexpr bool has_shards() const noexcept { return index >= shards_since; }
+  constexpr bool has_routed_imports() const noexcept { return index >= routed_imports_since; }
   constexpr bool has_receipts() const noexcept { return index >= receipts_since; }
 };
 
