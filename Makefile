@@ -5,7 +5,7 @@
 #   make order_proc.so        the library alone, without the lints
 #   make lint                 every lint, also those that need clang-format
 #   make installcheck         everything that needs a server; or one kind of it:
-#   make installcheck-sql installcheck-isolation installcheck-cluster
+#   make installcheck-sql installcheck-isolation installcheck-cluster installcheck-failures
 
 EXTENSION  = order_proc
 MODULE_big = order_proc
@@ -49,7 +49,7 @@ $(shlib): src/order_proc.map
 
 all: lint-build
 LINTS = $(addprefix lint-,self_test layers scheduled format reference)
-.PHONY: lint lint-build $(LINTS) installcheck-sql installcheck-isolation installcheck-cluster
+.PHONY: lint lint-build $(LINTS) installcheck-sql installcheck-isolation installcheck-cluster installcheck-failures
 
 lint-build: $(shlib)
 	@test/lint/longjmp.sh $(GLUE_OBJS)
@@ -67,4 +67,8 @@ installcheck-sql:
 installcheck-isolation:
 	$(pg_isolation_regress_installcheck) $(ISOLATION_OPTS) $(ISOLATION)
 installcheck-cluster:
+	$(prove_installcheck)
+# With a library that was built with -DORDER_PROC_FAILPOINTS; others skip what needs it.
+installcheck-failures: PROVE_TESTS := $(sort $(wildcard test/failures/*.pl))
+installcheck-failures:
 	$(prove_installcheck)

@@ -142,7 +142,7 @@ pgxs_install() {
 
 ubsan_install() {
   private_postgres "$work/ubsan-postgres" &&
-    cmake_build "$work/cmake-ubsan" -DSANITIZE=undefined -DPG_CONFIG="$work/ubsan-postgres$bindir/pg_config" &&
+    cmake_build "$work/cmake-ubsan" -DSANITIZE=undefined -DFAILPOINTS=ON -DPG_CONFIG="$work/ubsan-postgres$bindir/pg_config" &&
     as_user cmake --install "$work/cmake-ubsan"
 }
 
@@ -215,6 +215,7 @@ main() {
   part tests 'isolation suites under UBSan'     isolation ubsan
   part step  'no finding, error or crash'       server_log ubsan
   stop_servers
+  part tests 'failures, injected and random'    against ubsan installcheck-failures
 
   sum_up
 }
