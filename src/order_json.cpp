@@ -76,8 +76,8 @@ int64 whole_number(const Place& place, const Integers& type, const JsonbValue& v
   const auto whole = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(number)));
   if (less(int64_to_numeric(whole), number) || less(number, int64_to_numeric(whole)))
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("%s must be a whole number: %s", name_of(place), number_text(number)),
-            errhint("Numbers of fractions are for prices and total_amount."));
+            errmsg("%s is %s, which is no whole number", name_of(place), number_text(number)),
+            errhint("Only prices and total_amount may have decimals."));
   return whole;
 }
 

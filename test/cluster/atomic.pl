@@ -3,6 +3,7 @@
 #
 #   ORDER_PROC_READS=5000      atomic reads while transfers run
 #   ORDER_PROC_RESTORES=2      restores of all five servers to a restore point
+#   ORDER_PROC_WINDOWS=0       windows of 3 s of each kind in which the pace of the writers is measured: no reads, 10 a second, 10 atomic ones
 use strict;
 use warnings;
 
@@ -14,6 +15,7 @@ use Time::HiRes qw(sleep time);
 
 my $reads = $ENV{ORDER_PROC_READS} // 5000;
 my $restores = $ENV{ORDER_PROC_RESTORES} // 2;
+my $windows = $ENV{ORDER_PROC_WINDOWS} // 0;
 
 # --- servers ---------------------------------------------------------------------------------------------------
 
@@ -190,6 +192,22 @@ SELECT count(*) = 8 FROM order_proc.get_orders(ARRAY[$accounts]);
 COMMIT;
 SQL
 gives("SET order_proc.read_consistency = atomic; SELECT sum(total_amount) FROM order_proc.get_orders(ARRAY[$accounts]); SELECT sum(orders) FROM order_proc.order_counts(); SELECT count(*) FROM order_proc.list_orders_paginated(3, 2); SELECT count(*) FROM order_proc.list_orders_after(5)", "8000.00\n8\n3\n5", 'the other lists');
+
+if ($windows) {
+	my %rates;
+	for my $n (1 .. $windows) {
+		for my $kind ($n % 2 ? qw(none eventual atomic) : qw(atomic eventual none)) {
+			my $reader = $kind eq 'none' ? undef : IPC::Run::start([ 'psql', '-XAtq', '-d', $coordinator->connstr('postgres'), '-c', "SET order_proc.read_consistency = $kind", '-c', 'SELECT fractured(1), pg_sleep(0.1) FROM generate_series(1, 35)' ], '>', '/dev/null', '2>', \my $errors);
+			sleep 0.3;
+			my ($from, $start) = (transfers(), time);
+			sleep 3;
+			push @{ $rates{$kind} }, (transfers() - $from) / (time - $start);
+			$reader->finish if $reader;
+		}
+	}
+	my %median = map { my @sorted = sort { $a <=> $b } @{ $rates{$_} }; $_ => $sorted[ @sorted / 2 ] } keys %rates;
+	note sprintf 'transfers a second, medians of %d windows: %.0f without reads, %.0f with 10 reads a second, %.0f with 10 atomic ones: %.3f of the former', $windows, @median{qw(none eventual atomic)}, $median{atomic} / $median{eventual};
+}
 
 # --- restore points ---------------------------------------------------------------------------------------------------
 

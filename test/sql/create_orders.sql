@@ -61,7 +61,7 @@ CREATE VIEW now_there AS SELECT (SELECT count(*) FROM order_store.orders) AS ord
 CREATE TABLE before AS TABLE now_there;
 SELECT is(concat_ws(' ', o.state, o.message, (SELECT x FROM regexp_split_to_table(o.context, E'\n') AS x WHERE x ~ 'orders\[' LIMIT 1)), e, bad)
 FROM good, (VALUES
-  ('{"product_ids": [1.5]}', '22023 orders[2].product_ids[0] must be a whole number: 1.5'),
+  ('{"product_ids": [1.5]}', '22023 orders[2].product_ids[0] is 1.5, which is no whole number'),
   ('{"prices": [1, null]}', '22004 orders[2].prices[1] must not be NULL'),
   ('{"prices": "1"}', '22023 orders[2].prices must be an array, not string'),
   ('{"price": 1}', '22023 orders[2] has an unknown field "price"')) AS t (bad, e),
