@@ -147,7 +147,7 @@ WHERE c.shard_id IS NULL$sql$, 'AccessExclusiveLock', true, NULL)
 -- Sagas
 ,(3, 'change', $sql$
 CREATE TABLE order_store.sagas (
-  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  id bigint PRIMARY KEY,
   order_id bigint NOT NULL,
   step text NOT NULL,
   compensation text NOT NULL,
@@ -156,7 +156,9 @@ CREATE TABLE order_store.sagas (
   attempts int NOT NULL DEFAULT 0,
   attempted_at timestamptz,
   last_error text
-)$sql$, 'none', true, NULL)
+);
+CREATE SEQUENCE order_store.sagas_id_seq OWNED BY order_store.sagas.id;
+ALTER TABLE order_store.sagas ALTER COLUMN id SET DEFAULT nextval('order_store.sagas_id_seq')$sql$, 'none', true, NULL)
 $layout_1_8_up$;
 COMMENT ON FUNCTION order_proc.layout_1_8_up() IS 'The step from layout 1.7 to 1.8: receipts of transactions over several shards, who the coordinator is.';
 

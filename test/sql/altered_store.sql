@@ -195,7 +195,7 @@ SELECT kind, format(template, oid::regclass), also, moved FROM pg_class, (VALUES
   ('a sequence renamed', 'ALTER SEQUENCE %s RENAME TO renamed', '', false),
   ('a sequence owned by nobody and moved', 'ALTER SEQUENCE %1$s OWNED BY NONE; ALTER SEQUENCE %1$s SET SCHEMA altered', '', false),
   ('a table in place of a sequence', 'ALTER SEQUENCE %1$s RENAME TO renamed; CREATE TABLE %1$s (last_value bigint, log_cnt bigint, is_called boolean)', '', false),
-  ('a sequence of negative numbers', 'ALTER SEQUENCE %s MINVALUE -5 MAXVALUE 0 START -5 RESTART -5', '', true),
+  ('a sequence of negative numbers', 'ALTER SEQUENCE %s MINVALUE -5 MAXVALUE 0 START -5 RESTART -5', '2200H', true),
   ('a sequence of smallint', 'ALTER SEQUENCE %s AS smallint MAXVALUE 30000', '', false),
   ('a sequence owned by nobody', 'ALTER SEQUENCE %s OWNED BY NONE', '', false)) AS c (kind, template, also, moved)
 WHERE relnamespace = 'order_store'::regnamespace AND relkind = 'S'
