@@ -142,7 +142,7 @@ for my $database (@databases) {
 }
 
 # A saga between its transactions is not taken back: its session is alive.
-$coordinator->safe_psql('single', q{CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); RETURN OLD; END $$; CREATE TRIGGER wait BEFORE DELETE ON order_store.sagas FOR EACH ROW EXECUTE FUNCTION wait();});
+$coordinator->safe_psql('single', q{CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$; CREATE TRIGGER wait BEFORE DELETE ON order_store.sagas FOR EACH STATEMENT EXECUTE FUNCTION wait();});
 {
 	my $input = '';
 	my $run = IPC::Run::start([ 'psql', '-XAtq', '-d', $coordinator->connstr('single'), '-c', order("'ship(bigint)'") ], '<', \$input, '>', '/dev/null', '2>', \my $errors);
