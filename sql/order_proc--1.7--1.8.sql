@@ -88,9 +88,32 @@ COMMENT ON FUNCTION order_proc.write_receipt(text, bigint, text, bigint) IS
 -- Atomic orders, reads and restore points
 ------------------------------------------------------------------------------------------------------------
 
+CREATE FUNCTION order_proc.create_orders(orders jsonb) RETURNS bigint[]
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_create_orders';
+COMMENT ON FUNCTION order_proc.create_orders(jsonb) IS
+'Makes all orders of a JSON array or none, over shards too; their ids in the order of the array. Each is an object with the arguments of create_order_with_items: customer_id, status, total_amount, product_ids, quantities, prices, notes, idempotency_key; what is not required there may be missing or null. Numbers are taken exactly. Errors name the element as orders[n], from 0: 22023 no array of objects, unknown field, another JSON type, not a whole number; 22004 a value is missing, 22003 out of range, and those of create_order_with_items.';
+CREATE FUNCTION order_proc.create_orders_of_shard(orders text, numbers bigint[]) RETURNS bigint[]
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_create_orders_of_shard';
+COMMENT ON FUNCTION order_proc.create_orders_of_shard(text, bigint[]) IS
+'The part of create_orders that runs on a shard: numbers are the places of its orders in the whole array, for messages. Errors: as create_orders; 22023 another length, 22P02 no JSON.';
+
+CREATE TYPE order_proc.restore_point AS (shard_id int, lsn pg_lsn);
+COMMENT ON TYPE order_proc.restore_point IS 'Where a restore point is in the log of a shard, or of the coordinator (shard_id NULL).';
+CREATE FUNCTION order_proc.create_restore_point(name text) RETURNS SETOF order_proc.restore_point
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'order_proc_create_restore_point';
+COMMENT ON FUNCTION order_proc.create_restore_point(text) IS
+'Writes a point of that name (1 to 63 bytes, once only) into the logs of all shards and of this server, with no transaction over shards half before it: servers recovered to recovery_target_name fit together. Commits over shards wait meanwhile. The caller needs EXECUTE on pg_create_restore_point here and on the shards. Errors: OP502 while a transaction is in doubt, 22004, 22023 name, 42501, 55000 on a shard or with wal_level minimal, 08001, 08006, OP001, OP002.';
+REVOKE ALL ON FUNCTION order_proc.create_restore_point(text) FROM PUBLIC;
+
 ------------------------------------------------------------------------------------------------------------
 -- Sagas
 ------------------------------------------------------------------------------------------------------------
+
+CREATE PROCEDURE order_proc.create_order_with_compensation(
+  INOUT order_id bigint, customer_id bigint, status text, total_amount numeric, product_ids bigint[], quantities int[], prices numeric[], follow_up regprocedure)
+LANGUAGE c AS 'MODULE_PATHNAME', 'order_proc_create_order_with_compensation';
+COMMENT ON PROCEDURE order_proc.create_order_with_compensation(bigint, bigint, text, numeric, bigint[], int[], numeric[], regprocedure) IS
+'Makes and commits an order as create_order_with_items does, then calls follow_up(order_id), a function of the caller''s choice, in a transaction of its own, with search_path = pg_catalog, pg_temp. When that fails the order is deleted and the error raised, its HINT tells so. After a crash in between recover() deletes the order. order_id is given back; what is passed does not count. Errors: 2D000 in a transaction block, 42501 without EXECUTE on follow_up or DELETE on orders, 22004, 42883, 42809, 22023 follow_up is no function of one bigint, those of create_order_with_items and of follow_up.';
 
 ------------------------------------------------------------------------------------------------------------
 -- The layout
@@ -122,6 +145,20 @@ UPDATE order_store.cluster AS c SET
 WHERE c.shard_id IS NULL$sql$, 'AccessExclusiveLock', true, NULL)
 -- Atomic orders, reads and restore points
 -- Sagas
+,(3, 'change', $sql$
+CREATE TABLE order_store.sagas (
+  id bigint PRIMARY KEY,
+  order_id bigint NOT NULL,
+  step text NOT NULL,
+  compensation text NOT NULL,
+  recorded_by text NOT NULL,
+  recorded_at timestamptz NOT NULL DEFAULT now(),
+  attempts int NOT NULL DEFAULT 0,
+  attempted_at timestamptz,
+  last_error text
+);
+CREATE SEQUENCE order_store.sagas_id_seq OWNED BY order_store.sagas.id;
+ALTER TABLE order_store.sagas ALTER COLUMN id SET DEFAULT nextval('order_store.sagas_id_seq')$sql$, 'none', true, NULL)
 $layout_1_8_up$;
 COMMENT ON FUNCTION order_proc.layout_1_8_up() IS 'The step from layout 1.7 to 1.8: receipts of transactions over several shards, who the coordinator is.';
 
@@ -154,6 +191,18 @@ ALTER TABLE order_store.cluster
   DROP COLUMN former_id$sql$, 'AccessExclusiveLock', true, NULL)
 -- Atomic orders, reads and restore points
 -- Sagas
+,(3, 'change', $sql$
+DO $open$
+BEGIN
+  IF EXISTS (SELECT FROM order_store.sagas) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = '55000',
+      MESSAGE = 'sagas are open, which versions before 1.8 do not know',
+      HINT = 'SELECT * FROM order_proc.recover(); TABLE order_store.sagas;';
+  END IF;
+END
+$open$$sql$, 'AccessShareLock', true, NULL),
+(4, 'change', 'DROP TABLE order_store.sagas', 'AccessExclusiveLock', true, NULL)
 $layout_1_8_down$;
 COMMENT ON FUNCTION order_proc.layout_1_8_down() IS 'The step from layout 1.8 back to 1.7: refuses while transactions are in doubt.';
 

@@ -5,8 +5,13 @@ DROP FUNCTION order_proc.layout_1_8_up();
 DROP FUNCTION order_proc.layout_1_8_down();
 
 -- Sagas
+DROP PROCEDURE order_proc.create_order_with_compensation(bigint, bigint, text, numeric, bigint[], int[], numeric[], regprocedure);
 
 -- Atomic orders, reads and restore points
+DROP FUNCTION order_proc.create_restore_point(text);
+DROP TYPE order_proc.restore_point;
+DROP FUNCTION order_proc.create_orders_of_shard(text, bigint[]);
+DROP FUNCTION order_proc.create_orders(jsonb);
 
 -- Recovery
 DROP FUNCTION order_proc.write_receipt(text, bigint, text, bigint);

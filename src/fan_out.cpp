@@ -2,6 +2,7 @@
 // straight to the result (a tuplestore: work_mem, then disk); each connection holds one row.
 #include "fan_out.hpp"
 
+#include "consistent_cut.hpp"
 #include "pg/error.hpp"
 #include "pg/user_sql.hpp"
 #include "pg/srf.hpp"
@@ -75,11 +76,17 @@ remote::Statement undo_part{"ROLLBACK TO SAVEPOINT order_proc_read"};
 remote::Statement end_part{"RELEASE SAVEPOINT order_proc_read"};
 
 /// Queues the query so that it cannot write, whatever it calls: in a transaction of its own, or in
-/// a savepoint that is undone.
+/// a savepoint that is undone, or in the snapshot of a cut.
 void start_query(remote::Connection& connection, const char* query,
                  const remote::Parameters& parameters) {
   using remote::Step;
+  const bool snapshot = connection.left_open;
   remote::begin(connection, remote::Use::read);
+  if (snapshot) {
+    remote::queue_text(connection, query, Step::call, parameters);
+    remote::end_snapshot(connection);
+    return remote::send(connection, true);
+  }
   const bool part = connection.depth > 0;
   connection.alone = !part;
   // Settings are kept for the next query: the end of this one must not undo them.
@@ -106,7 +113,8 @@ struct Asked {
 };
 
 void ask(Asked& asked, const Question& question) {
-  asked.may_be_asked_again = asked.connection->depth == 0;
+  // Another session would not have the snapshot of a cut.
+  asked.may_be_asked_again = asked.connection->depth == 0 && !asked.connection->left_open;
   start_query(*asked.connection, question.query, {{}, question.arguments, {}, {}});
 }
 
@@ -192,7 +200,7 @@ std::span<remote::Connection*> connect_those_up(const Cluster& cluster) {
   const std::span<const char*> reasons{
       static_cast<const char**>(palloc0(sizeof(char*) * (cluster.shard_count + 1))),
       cluster.shard_count};
-  remote::connect(cluster.targets(), connections, true, reasons);
+  remote::connect(cluster.targets(), connections, reads_may_lag(), reasons);
   std::size_t count = 0;
   for (std::size_t i = 0; i < connections.size(); ++i)
     if (connections[i] != nullptr)
@@ -250,6 +258,7 @@ Datum order_proc_fan_out(PG_FUNCTION_ARGS) {
   }
   const std::span<remote::Connection*> connections =
       on_failure == OnFailure::warn ? connect_those_up(*cluster) : connect_all(*cluster, true);
+  take_cut(connections);
   gather(connections, {query, arguments.texts, on_failure}, results);
   return results.done();
 }

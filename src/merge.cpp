@@ -1,5 +1,6 @@
 #include "merge.hpp"
 
+#include "consistent_cut.hpp"
 #include "pg/arrays.hpp"
 #include "pg/srf.hpp"
 
@@ -59,6 +60,13 @@ bool newer(const Stream& a, const Stream& b, std::size_t created_at, std::size_t
   return DatumGetInt64(a.values[id]) > DatumGetInt64(b.values[id]);
 }
 
+/// Connections to all shards, for reads that see one cut.
+std::span<remote::Connection*> connect_to_read(const Cluster& cluster) {
+  const std::span<remote::Connection*> connections = connect_all(cluster, true);
+  take_cut(connections);
+  return connections;
+}
+
 /// The stream whose row is the next; null when all are at their ends.
 Stream* newest(std::span<Stream> streams, std::size_t created_at, std::size_t id) {
   Stream* first = nullptr;
@@ -80,7 +88,7 @@ Datum merge_newest(FunctionCallInfo fcinfo, RemoteCall& call, const Cluster& clu
                    int64 limit) {
   const pg::ResultSet results(fcinfo);
   const TupleDesc descriptor = results.descriptor();
-  const std::span<Stream> streams = make_streams(connect_all(cluster, true));
+  const std::span<Stream> streams = make_streams(connect_to_read(cluster));
   for (const Stream& stream : streams) call.start(*stream.connection);
   for (Stream& stream : streams) advance(stream, call, descriptor);
   const auto created_at = static_cast<std::size_t>(column_of(descriptor, "created_at"));
@@ -100,7 +108,8 @@ Datum merge_orders(FunctionCallInfo fcinfo, const Cluster& cluster, std::span<co
   const pg::ResultSet results(fcinfo);
   const TupleDesc descriptor = results.descriptor();
   RemoteCall call(fcinfo, remote::Use::read);
-  const std::span<Stream> streams = make_streams(connect_all(cluster, true));
+  const auto connections = connect_to_read(cluster);
+  const std::span<Stream> streams = make_streams(connections);
   auto* const part =
       static_cast<int64*>(palloc_extended(sizeof(int64) * (ids.size() + 1), MCXT_ALLOC_HUGE));
   for (Stream& stream : streams) {
@@ -113,6 +122,7 @@ Datum merge_orders(FunctionCallInfo fcinfo, const Cluster& cluster, std::span<co
                     pg::make_array<int64>(count, INT8OID, [&](std::size_t i) { return part[i]; })));
     call.start(*stream.connection);
   }
+  end_unused_cut(connections);
   for (Stream& stream : streams)
     if (!stream.done) advance(stream, call, descriptor);
   const auto id_column = static_cast<std::size_t>(column_of(descriptor, "id"));
@@ -148,7 +158,7 @@ Datum merge_counts(FunctionCallInfo fcinfo, const Cluster& cluster) {
   const pg::ResultSet results(fcinfo);
   const TupleDesc descriptor = results.descriptor();
   RemoteCall call(fcinfo, remote::Use::read);
-  const std::span<Stream> streams = make_streams(connect_all(cluster, true));
+  const std::span<Stream> streams = make_streams(connect_to_read(cluster));
   for (const Stream& stream : streams) call.start(*stream.connection);
   std::size_t room = 64;
   std::size_t count = 0;

@@ -1,6 +1,7 @@
 // The module: its magic, its settings, its callbacks. No logic, and nothing that can raise:
 // pg_upgrade loads the library into servers where nothing else of the extension exists.
 #include "cluster.hpp"
+#include "consistent_cut.hpp"
 #include "failpoints.hpp"
 #include "fast_path.hpp"
 #include "fence.hpp"
@@ -28,6 +29,7 @@ PGDLLEXPORT void _PG_init() {
   remote::define_connection_settings();
   remote::define_transaction_settings();
   remote::define_limits();
+  define_cut_settings();
 #ifdef ORDER_PROC_FAILPOINTS
   define_failpoint_settings();
 #endif

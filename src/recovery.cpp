@@ -8,6 +8,7 @@
 #include "remote/pipeline.hpp"
 #include "resolver.hpp"
 #include "routing.hpp"
+#include "saga.hpp"
 
 extern "C" {
 #include "access/xlog.h"
@@ -189,9 +190,11 @@ Datum order_proc_recover(PG_FUNCTION_ARGS) {
   const Store store = open_store();
   require_store_owner(store, "recover transactions");
   const Cluster* const cluster = routed({});
-  if (cluster == nullptr) return results.done();
-  require_no_remote_transaction("recover");
-  (void)settle_all(store, copy_of(*cluster), &results, patience);
+  if (cluster != nullptr) {
+    require_no_remote_transaction("recover");
+    (void)settle_all(store, copy_of(*cluster), &results, patience);
+  }
+  compensate_sagas(store, &results);
   return results.done();
 }
 

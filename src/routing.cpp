@@ -3,6 +3,7 @@
 // transaction, before a row came: nothing of it was there.
 #include "routing.hpp"
 
+#include "consistent_cut.hpp"
 #include "pg/compat.hpp"
 #include "pg/encoding.hpp"
 #include "pg/error.hpp"
@@ -122,7 +123,9 @@ void RemoteCall::set(int argument, pg::Value value) {
 
 void RemoteCall::send(remote::Connection& connection, bool streaming) {
   auto* const sent = static_cast<Sent*>(palloc(sizeof(Sent)));
-  *sent = {sent_, &connection, streaming, connection.depth == 0, {}, {}};
+  // Another session would not have the snapshot of a cut.
+  const bool may_go_again = connection.depth == 0 && !connection.left_open;
+  *sent = {sent_, &connection, streaming, may_go_again, {}, {}};
   const auto count = static_cast<std::size_t>(function_.argument_count);
   pg::with_database_encoding([&] {
     for (std::size_t i = 0; i < count; ++i) {
@@ -147,6 +150,8 @@ void RemoteCall::transmit(const Sent& sent) {
                  {sent.lengths.data(), count},
                  {formats.data(), count},
                  1});
+  // One that a cut began for this call.
+  if (sent.connection->left_open) remote::end_snapshot(*sent.connection);
   remote::send(*sent.connection, sent.streaming);
 }
 
@@ -248,7 +253,7 @@ std::span<remote::Connection*> connect_all(const Cluster& cluster, bool reads) {
       static_cast<remote::Connection**>(
           palloc(sizeof(remote::Connection*) * (cluster.shard_count + 1))),
       cluster.shard_count};
-  remote::connect(cluster.targets(), connections, reads);
+  remote::connect(cluster.targets(), connections, reads && reads_may_lag());
   return connections;
 }
 

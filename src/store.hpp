@@ -27,8 +27,9 @@ enum class Table {
   cluster,         ///< this and the next two from layout 1.7 on
   shards,
   slot_map,
+  sagas,  ///< from layout 1.8 on
 };
-inline constexpr std::size_t table_count = 13;
+inline constexpr std::size_t table_count = 14;
 
 struct Store {
   Oid schema = InvalidOid;

@@ -39,13 +39,15 @@ constexpr std::array<Named, table_count> table_names{{{"store"},
                                                       {"import_rejects", 6},
                                                       {"cluster", 7},
                                                       {"shards", 7},
-                                                      {"slot_map", 7}}};
-constexpr std::array<Named, 6> sequence_names{{{"migrations_id_seq"},
+                                                      {"slot_map", 7},
+                                                      {"sagas", 8}}};
+constexpr std::array<Named, 7> sequence_names{{{"migrations_id_seq"},
                                                {"customers_id_seq"},
                                                {"orders_id_seq"},
                                                {"order_items_id_seq"},
                                                {"order_status_history_id_seq"},
-                                               {"import_id_seq", 6}}};
+                                               {"import_id_seq", 6},
+                                               {"sagas_id_seq", 8}}};
 
 constexpr std::array columns{
     Column{Table::store, "layout", TEXTOID},
@@ -110,6 +112,14 @@ constexpr std::array columns{
     Column{Table::shards, "server", NAMEOID, 7},
     Column{Table::slot_map, "slot", INT4OID, 7},
     Column{Table::slot_map, "shard_id", INT4OID, 7},
+    Column{Table::sagas, "id", INT8OID, 8},
+    Column{Table::sagas, "order_id", INT8OID, 8},
+    Column{Table::sagas, "step", TEXTOID, 8},
+    Column{Table::sagas, "compensation", TEXTOID, 8},
+    Column{Table::sagas, "recorded_by", TEXTOID, 8},
+    Column{Table::sagas, "attempts", INT4OID, 8},
+    Column{Table::sagas, "attempted_at", TIMESTAMPTZOID, 8},
+    Column{Table::sagas, "last_error", TEXTOID, 8},
 };
 
 struct Descriptor {

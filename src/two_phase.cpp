@@ -8,6 +8,7 @@
 #include "two_phase.hpp"
 
 #include "cluster.hpp"
+#include "consistent_cut.hpp"
 #include "core/gid.hpp"
 #include "failpoints.hpp"
 #include "pg/args.hpp"
@@ -110,6 +111,7 @@ void send_prepare(const Cluster& cluster, remote::Connection& connection) {
 }
 
 void prepare(std::span<remote::Connection* const> written) {
+  join_commit_barrier();
   const Store& store = open_store_for_anyone();
   const Cluster& cluster = cluster_of(store);
   require_original(cluster);

@@ -14,6 +14,7 @@
 #include "pg/workers.hpp"
 #include "remote/connection.hpp"
 #include "resolver.hpp"
+#include "saga.hpp"
 
 namespace order_proc {
 
@@ -68,6 +69,7 @@ std::optional<Left> run_round() {
   *cluster = here;
   Left left{};
   pg::as_user(store.owner, [&] { left = settle_all(store, *cluster, nullptr, patience); });
+  compensate_sagas(store, nullptr);
   return left;
 }
 

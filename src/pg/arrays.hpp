@@ -8,6 +8,7 @@ namespace order_proc::pg {
 /// An array of fixed-width elements without NULLs; `value(i)` gives element i.
 template <typename T, typename F>
 Datum make_array(std::size_t count, Oid type, F&& value) {
+  if (count == 0) return PointerGetDatum(construct_empty_array(type));
   const Size size = ARR_OVERHEAD_NONULLS(1) + count * sizeof(T);
   auto* const array = static_cast<ArrayType*>(palloc0(size));
   SET_VARSIZE(array, size);

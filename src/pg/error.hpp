@@ -13,6 +13,7 @@ inline constexpr int status_not_expected = MAKE_SQLSTATE('O', 'P', '2', '0', '2'
 inline constexpr int idempotency_key_reused = MAKE_SQLSTATE('O', 'P', '3', '0', '2');
 inline constexpr int slot_not_here = MAKE_SQLSTATE('O', 'P', '4', '0', '2');
 inline constexpr int no_shard_for_slot = MAKE_SQLSTATE('O', 'P', '4', '0', '3');
+inline constexpr int no_consistent_cut = MAKE_SQLSTATE('O', 'P', '5', '0', '2');
 inline constexpr int coordinator_fenced = MAKE_SQLSTATE('O', 'P', '5', '0', '3');
 
 /// A text for a message: at most 64 bytes of it, cut at a character, with an ellipsis.

@@ -129,6 +129,22 @@ void Statement::run_into(std::size_t layout, std::initializer_list<Value> values
   if (result < 0) elog(ERROR, "could not run \"%s\": %s", sql_, SPI_result_code_string(result));
 }
 
+ErrorData* commit_or_error() {
+  const MemoryContext memory = CurrentMemoryContext;
+  ErrorData* volatile error = nullptr;
+  PG_TRY();
+  { SPI_commit(); }
+  PG_CATCH();
+  {
+    // SPI has begun the next transaction.
+    MemoryContextSwitchTo(memory);
+    error = CopyErrorData();
+    FlushErrorState();
+  }
+  PG_END_TRY();
+  return error;
+}
+
 void execute(const char* command) {
   const int result = SPI_execute(command, false, 0);
   if (result < 0) elog(ERROR, "could not run \"%s\": %s", command, SPI_result_code_string(result));

@@ -81,6 +81,10 @@ inline Value result(uint64 row, int column) {
   return {datum, null};
 }
 
+/// Commits the transaction of a procedure and begins the next one. What COMMIT raised, null when it
+/// went well.
+ErrorData* commit_or_error();
+
 /// Runs a command text that is a constant of ours or a stored migration step.
 void execute(const char* command);
 

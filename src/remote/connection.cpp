@@ -110,6 +110,7 @@ void forget_session(Connection& connection) {
   connection.depth = connection.begin_level = 0;
   connection.release_level = connection.wrote_level = 0;
   connection.prepared_here = connection.alone = connection.left_open = false;
+  connection.cut = 0;
   connection.step_count = connection.step_at = connection.inner_syncs = 0;
   connection.in_flight = connection.streaming = connection.row_mode_set = false;
   connection.parsing = 0;

@@ -68,7 +68,8 @@ struct Connection {
   int wrote_level;     ///< nest level of the first write; 0: none
   bool doomed;         ///< what it did is lost: the local transaction cannot commit
   bool alone;          ///< the pipeline in flight is a transaction of its own
-  bool left_open;      ///< such a one failed before its end
+  bool left_open;      ///< such a one failed before its end, or has a snapshot for the next one
+  uint32 cut;          ///< the cut that its snapshot is part of; 0: of none
   bool prepared_here;  ///< it is (being) prepared for a commit in two phases
   core::GidText gid;   ///< as what
   core::GidText

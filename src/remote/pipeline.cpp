@@ -226,6 +226,20 @@ bool wait_for_any(std::span<Connection* const> connections, Interrupts interrupt
   return ready;
 }
 
+void flush_all(std::span<Connection* const> connections) {
+  auto** const pending =
+      static_cast<Connection**>(palloc(sizeof(Connection*) * (connections.size() + 1)));
+  for (;;) {
+    std::size_t count = 0;
+    for (Connection* const connection : connections)
+      if (connection->in_flight && !lost(*connection) && PQflush(connection->link) == 1)
+        pending[count++] = connection;
+    if (count == 0) break;
+    (void)wait_for_any({pending, count}, Interrupts::serve, never);
+  }
+  pfree(pending);
+}
+
 PGresult* next_result(Connection& connection, Interrupts interrupts, Deadline deadline) {
   Connection* const one[] = {&connection};
   for (;;) {

@@ -30,6 +30,10 @@ void queue_sync(Connection& connection);
 /// one.
 void send(Connection& connection, bool streaming = false);
 
+/// Waits until the shards have taken all that was sent to them: large calls reach them side by
+/// side.
+void flush_all(std::span<Connection* const> connections);
+
 /// The next result of the call, waiting for it; null at the end of the pipeline, with an error of
 /// it left in connection.error. The result belongs to the connection.
 PGresult* next_result(Connection& connection, Interrupts interrupts = Interrupts::serve,

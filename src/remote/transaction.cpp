@@ -37,6 +37,7 @@ std::array<Begin, 3> begins{{
      {"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"}},
 }};
 Statement commit_statement{"COMMIT"};
+Statement rollback_statement{"ROLLBACK"};
 
 Statement& begin_statement() {
   Begin& begin = begins[XactIsoLevel == XACT_SERIALIZABLE      ? 2
@@ -390,10 +391,37 @@ bool undo_call(Connection& connection, int depth) {
   return !connection.doomed;
 }
 
+void end_reads(std::span<Connection* const> connections) {
+  for (Connection* const connection : connections) {
+    if (connection->depth == 0 || connection->wrote_level > 0) continue;
+    queue(*connection, commit_statement, Step::control, {});
+    send(*connection);
+    (void)next_result(*connection);
+    raise_error(*connection);
+    transaction_over(*connection);
+  }
+}
+
+void begin_snapshot(Connection& connection) {
+  make_room();
+  queue(connection, begins[1].read_only, Step::control, {});
+  // Else the session has them.
+  if (connection.pooled) queue_settings(connection);
+  queue_text(connection, "SELECT 1", Step::control, {});
+  connection.left_open = true;
+}
+
+void end_snapshot(Connection& connection) {
+  queue(connection, rollback_statement, Step::control, {});
+  connection.left_open = false;
+  connection.alone = true;
+}
+
 void transaction_over(Connection& connection) {
   connection.depth = connection.begin_level = 0;
   connection.release_level = connection.wrote_level = 0;
   connection.prepared_here = connection.left_open = false;
+  connection.cut = 0;
 }
 
 bool wrote_remotely() {

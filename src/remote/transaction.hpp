@@ -22,6 +22,14 @@ void begin(Connection& connection, Use use);
 /// itself.
 bool undo_call(Connection& connection, int depth);
 
+/// Ends the transactions on shards that have only read so far.
+void end_reads(std::span<Connection* const> connections);
+
+/// Queues the beginning of a read-only transaction with one snapshot, which is taken at once, apart
+/// from the local transaction; and its end, which undoes what a query set.
+void begin_snapshot(Connection& connection);
+void end_snapshot(Connection& connection);
+
 /// Committing transactions that wrote on several shards, or on one and here.
 struct CommitProtocol {
   /// Before the local commit; may raise, and then all is rolled back.

@@ -82,6 +82,11 @@ INSERT INTO matrix (name, call, expected) VALUES
 -- a replay tells nothing to who may not make orders
 ('create_order_with_items', 'SELECT order_proc.create_order_with_items(1, ''pending'', NULL, ''{7,8}'', ''{1,2}'', ''{1.50,2.25}'', ''note'', ''key'')', '42501 42501 ok ok ok ok'),
 ('create_order_with_items', 'SELECT order_proc.create_order_with_items(1, NULL, NULL, ''{1}'', ''{1}'', ''{1}'', ''note'', ''key'')', '42501 42501 OP302 OP302 OP302 OP302'),
+('create_orders', 'SELECT order_proc.create_orders(''[{"customer_id": 1, "product_ids": [7], "quantities": [1], "prices": [1]}]'')', '42501 42501 ok ok ok ok'),
+('create_orders', 'SELECT order_proc.create_orders(''[{"customer_id": 1, "product_ids": [7], "quantities": [1], "prices": [1], "idempotency_key": "key"}]'')', '42501 42501 OP302 OP302 OP302 OP302'),
+('create_orders_of_shard', 'SELECT order_proc.create_orders_of_shard(''[{"customer_id": 1, "product_ids": [7], "quantities": [1], "prices": [1]}]'', ''{0}'')', '42501 42501 ok ok ok ok'),
+('create_restore_point', 'SELECT order_proc.create_restore_point(''p'')', '42501 42501 42501 42501 42501 ok'),
+('create_order_with_compensation', 'CALL order_proc.create_order_with_compensation(NULL, 1, NULL, NULL, ''{7}'', ''{1}'', ''{1}'', ''pg_catalog.int8up(bigint)'')', '2D000 2D000 2D000 2D000 2D000 2D000'),
 ('get_order', 'SELECT order_proc.get_order(5958)', '42501 ok ok ok ok ok'),
 ('get_order', 'SELECT order_proc.get_order(0)', '42501 ok ok ok ok ok'),
 ('get_order_with_items', 'SELECT order_proc.get_order_with_items(5958)', '42501 ok ok ok ok ok'),
@@ -127,6 +132,8 @@ INSERT INTO matrix (name, call, expected) VALUES
 ('', 'SELECT * FROM order_store.migrations', '42501 42501 42501 ok ok ok'),
 ('', 'SELECT * FROM order_store.order_status_history', '42501 42501 42501 ok ok ok'),
 ('', 'SELECT * FROM order_store.idempotency_keys', '42501 42501 42501 ok ok ok'),
+('', 'SELECT * FROM order_store.sagas', '42501 42501 42501 42501 ok ok'),
+('', 'INSERT INTO order_store.sagas (order_id, step, compensation, recorded_by) VALUES (5958, '''', '''', ''postgres'')', '42501 42501 42501 42501 ok ok'),
 ('', 'UPDATE order_store.store SET layout = layout', '42501 42501 42501 42501 ok ok'),
 ('', 'INSERT INTO order_store.migrations (version, direction, applied_by, duration) VALUES (''1.0'', ''up'', ''me'', ''0'')', '42501 42501 42501 42501 ok ok'),
 ('', 'DELETE FROM order_store.migrations', '42501 42501 42501 42501 ok ok'),
@@ -176,7 +183,7 @@ SELECT is((SELECT string_agg(pg_describe_object(classid, objid, 0), ', ') FROM m
              AND NOT (classid = 'pg_type'::regclass AND (SELECT typelem FROM pg_type WHERE oid = objid) <> 0) AND NOT (classid = 'pg_class'::regclass AND (SELECT relkind FROM pg_class WHERE oid = objid) = 'c')),
           NULL, 'every member has its comment');
 SELECT is((SELECT string_agg(proname, ', ' ORDER BY proname) FROM members JOIN pg_proc AS p ON p.oid = objid WHERE classid = 'pg_proc'::regclass AND NOT has_function_privilege('regress_op_nobody', p.oid, 'EXECUTE')),
-          'add_shard, apply_migration, combine, combine_final, combine_step, create_store, explain_fan_out_aggregate, fan_out, fan_out_aggregate, fan_out_exec, migrate_store, recover, set_membership', 'administration is not for everybody');
+          'add_shard, adopt_cluster, apply_migration, combine, combine_final, combine_step, create_restore_point, create_store, explain_fan_out_aggregate, fan_out, fan_out_aggregate, fan_out_exec, migrate_store, recover, set_membership', 'administration is not for everybody');
 SELECT is((SELECT string_agg(r, ', ') FROM unnest(ARRAY['regress_op_nobody', 'regress_op_write', 'regress_op_admin', 'regress_op_owner']) AS r WHERE has_schema_privilege(r, 'order_proc', 'CREATE')), NULL, 'nobody may CREATE beside the functions');
 SELECT is((SELECT string_agg(grantee || ' ' || privilege_type || ' ' || table_name, ', ') FROM information_schema.role_table_grants WHERE table_schema = 'order_store' AND grantee = 'PUBLIC'
              AND NOT (SELECT relrowsecurity FROM pg_class WHERE relname = table_name AND relnamespace = 'order_store'::regnamespace)), NULL, 'nothing of the store is PUBLIC''s, unless row by row');

@@ -100,6 +100,8 @@ INSERT INTO questions (call, writes, app) VALUES
 ('SELECT order_proc.get_order_with_items(5958)', false, true),
 ('SELECT pg_catalog.count(x) FROM order_proc.get_orders(''{5958,1}'') AS x', false, true),
 ('SELECT order_proc.refresh_order_totals(''{5958}'')', true, true),
+('SELECT pg_catalog.cardinality(order_proc.create_orders(''[{"customer_id": 1, "product_ids": [7], "quantities": [1], "prices": [1]}]''))', true, true),
+('SELECT pg_catalog.count(x) FROM order_proc.create_restore_point(''p'') AS x', true, false),
 ('SELECT order_proc.update_order_status(5958, ''paid'')', true, true),
 ('SELECT order_proc.update_order_status(5958, ''shipped'')', true, true),
 ('SELECT order_proc.update_order_status(5958, ''paid'', ''shipped'')', true, true),

@@ -1,0 +1,228 @@
+// The commit barrier is a lock of this database: transactions over shards hold it shared from
+// before they prepare until all shards have committed, a cut takes it exclusively for as long as
+// it takes to look at the shards and take snapshots there. Behind the lock nothing is prepared but
+// what a crash or a shard that did not answer left: a transaction in doubt, which may be visible on
+// one shard and not on another. A shard is asked for such ones before its snapshot is taken: those
+// that are settled in between were seen.
+//
+// On ERROR the lock goes with the transaction, as do the snapshots.
+#include "consistent_cut.hpp"
+
+#include "pg/locks.hpp"
+#include "remote/pipeline.hpp"
+
+namespace order_proc {
+
+namespace {
+
+/// How long a cut waits for commits under way and for what is in doubt.
+constexpr int cut_timeout = 3000;
+/// How long a shard may take to tell what is in doubt: commits wait meanwhile.
+constexpr int answer_timeout = 2000;
+/// Between looks at what is in doubt.
+constexpr int pause = 20;
+
+enum ReadConsistency { read_eventual, read_atomic };
+int read_consistency = read_eventual;
+constexpr std::array<config_enum_entry, 3> levels{
+    {{"eventual", read_eventual, false}, {"atomic", read_atomic, false}, {nullptr, 0, false}}};
+
+uint32 cuts_taken = 0;
+
+/// One of the transactions over shards that are prepared on this one.
+remote::Statement find_in_doubt{
+    "SELECT p.gid FROM pg_catalog.pg_prepared_xacts AS p WHERE p.database OPERATOR(pg_catalog.=) "
+    "pg_catalog.current_database() AND p.gid OPERATOR(pg_catalog.~~) 'opc_\\_%' LIMIT 1"};
+
+void queue_find(remote::Connection& connection) {
+  remote::queue(connection, find_in_doubt, remote::Step::call, {});
+}
+
+/// What is in doubt, and where.
+struct Doubt {
+  const remote::Connection* connection = nullptr;
+  const char* gid = nullptr;
+};
+
+[[noreturn]] void no_answer(const remote::Connection& connection) {
+  ereport(ERROR, errcode(ERRCODE_CONNECTION_FAILURE),
+          errmsg("shard %d (server \"%s\") did not answer within %d ms", connection.shard_id,
+                 remote::server_name(connection.server), answer_timeout),
+          errhint("SELECT * FROM order_proc.shard_status;"));
+}
+
+/// Reads the answers to queue_find, and what was sent behind it.
+Doubt take_answers(std::span<remote::Connection* const> connections) {
+  const remote::Deadline deadline = remote::after_milliseconds(answer_timeout);
+  Doubt doubt;
+  for (remote::Connection* const connection : connections) {
+    while (const PGresult* const result =
+               remote::next_result(*connection, remote::Interrupts::serve, deadline))
+      if (PQntuples(result) > 0) doubt = {connection, pstrdup(PQgetvalue(result, 0, 0))};
+    if (connection->in_flight) no_answer(*connection);
+    remote::raise_error(*connection);
+  }
+  return doubt;
+}
+
+Doubt find_doubt(std::span<remote::Connection* const> connections) {
+  for (remote::Connection* const connection : connections) {
+    queue_find(*connection);
+    remote::send(*connection);
+  }
+  return take_answers(connections);
+}
+
+constexpr uint64 barrier_key = 0;
+
+void close_barrier(remote::Deadline deadline) {
+  const int64 left = (deadline - GetCurrentTimestamp()) / 1000;
+  if (pg::acquire_lock_within(pg::LockKind::commit_barrier, barrier_key, static_cast<int>(left)))
+    return;
+  ereport(ERROR, errcode(pg::no_consistent_cut),
+          errmsg("no consistent cut: transactions over shards are being committed"),
+          errdetail("They did not end within %d ms.", cut_timeout),
+          errhint("SELECT * FROM order_proc.shard_status; then try again."));
+}
+
+/// Lets commits pass while something is in doubt, and raises when that takes too long.
+void wait_for_settlement(const Doubt& doubt, remote::Deadline deadline) {
+  open_commit_barrier();
+  if (remote::passed(deadline))
+    ereport(ERROR, errcode(pg::no_consistent_cut),
+            errmsg("no consistent cut: a transaction is in doubt on shard %d (server \"%s\")",
+                   doubt.connection->shard_id, remote::server_name(doubt.connection->server)),
+            errdetail("It is prepared as %s.", doubt.gid),
+            errhint("SELECT * FROM order_proc.recover(); then try again."));
+  (void)remote::wait_ready({}, remote::after_milliseconds(pause), remote::Interrupts::serve);
+}
+
+// --- snapshots -----------------------------------------------------------------------------------
+
+/// READ COMMITTED: a transaction apart for the statement. One round trip.
+Doubt take_snapshots_apart(std::span<remote::Connection* const> connections) {
+  for (remote::Connection* const connection : connections) {
+    // Settings of a session, if it keeps them.
+    if (!connection->pooled) remote::begin(*connection, remote::Use::read);
+    queue_find(*connection);
+    remote::queue_sync(*connection);
+    remote::begin_snapshot(*connection);
+    remote::send(*connection);
+  }
+  return take_answers(connections);
+}
+
+/// Stricter levels: the transactions that end with the local one.
+Doubt take_snapshots_inside(std::span<remote::Connection* const> connections) {
+  const Doubt doubt = find_doubt(connections);
+  if (doubt.connection != nullptr) return doubt;
+  ++cuts_taken;
+  for (remote::Connection* const connection : connections) {
+    remote::begin(*connection, remote::Use::read);
+    remote::queue_text(*connection, "SELECT 1", remote::Step::control, {});
+    connection->cut = cuts_taken;
+    remote::send(*connection);
+  }
+  return take_answers(connections);
+}
+
+/// Ends transactions apart on which nothing was started.
+void drop_snapshots(std::span<remote::Connection* const> connections) {
+  for (remote::Connection* const connection : connections) {
+    if (!connection->left_open) continue;
+    remote::end_snapshot(*connection);
+    remote::send(*connection);
+  }
+}
+
+void take_snapshots(std::span<remote::Connection* const> connections) {
+  const remote::Deadline deadline = remote::after_milliseconds(cut_timeout);
+  for (;;) {
+    close_barrier(deadline);
+    const Doubt doubt = IsolationUsesXactSnapshot() ? take_snapshots_inside(connections)
+                                                    : take_snapshots_apart(connections);
+    if (doubt.connection == nullptr) return open_commit_barrier();
+    drop_snapshots(connections);
+    (void)take_answers(connections);
+    wait_for_settlement(doubt, deadline);
+  }
+}
+
+[[noreturn]] void used_shards(const char* what, const char* hint) {
+  ereport(ERROR, errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+          errmsg("no consistent cut in a transaction that %s", what), errhint("%s", hint));
+}
+
+/// Whether the snapshots that the transaction has are of one cut; 25001 when they cannot be.
+bool has_cut(std::span<remote::Connection* const> connections) {
+  const auto open = [](const remote::Connection* c) { return c->depth > 0; };
+  if (std::none_of(connections.begin(), connections.end(), open)) return false;
+  if (!IsolationUsesXactSnapshot())
+    used_shards("wrote on shards",
+                "Read before the first write, or SET LOCAL order_proc.read_consistency = eventual; "
+                "or read in a REPEATABLE READ transaction whose first use of shards is a read of "
+                "all of them.");
+  const uint32 cut = connections[0]->cut;
+  if (cut == 0 || std::any_of(connections.begin(), connections.end(),
+                              [&](const remote::Connection* c) { return c->cut != cut; }))
+    used_shards("used some of the shards before",
+                "Let its first use of shards be a read of all of them, or "
+                "SET LOCAL order_proc.read_consistency = eventual;");
+  return true;
+}
+
+}  // namespace
+
+void join_commit_barrier() {
+  const LOCKTAG tag = pg::lock_tag(pg::LockKind::commit_barrier, barrier_key);
+  (void)LockAcquire(&tag, ShareLock, false, false);
+}
+
+bool in_doubt_on(remote::Connection& connection) {
+  remote::Connection* const one[] = {&connection};
+  return find_doubt(one).connection != nullptr;
+}
+
+void open_commit_barrier() {
+  pg::release_timed_lock(pg::LockKind::commit_barrier, barrier_key);
+}
+
+void close_commit_barrier(std::span<remote::Connection* const> connections) {
+  const remote::Deadline deadline = remote::after_milliseconds(cut_timeout);
+  for (;;) {
+    close_barrier(deadline);
+    const Doubt doubt = find_doubt(connections);
+    if (doubt.connection == nullptr) return;
+    wait_for_settlement(doubt, deadline);
+  }
+}
+
+void take_cut(std::span<remote::Connection* const> connections) {
+  // What is true of one shard is true of it alone.
+  if (read_consistency == read_eventual || connections.size() < 2) return;
+  if (RecoveryInProgress())
+    ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+            errmsg("a standby of the coordinator cannot take a consistent cut"),
+            errdetail("It does not know which transactions are being committed."),
+            errhint("Read on the primary, or SET order_proc.read_consistency = eventual;"));
+  if (!IsolationUsesXactSnapshot()) remote::end_reads(connections);
+  if (!has_cut(connections)) take_snapshots(connections);
+}
+
+void end_unused_cut(std::span<remote::Connection* const> connections) {
+  drop_snapshots(connections);
+}
+
+bool reads_may_lag() {
+  return read_consistency == read_eventual;
+}
+
+void define_cut_settings() {
+  DefineCustomEnumVariable(
+      "order_proc.read_consistency",
+      "What reads over several shards see of transactions over them.",
+      "atomic: all of such a transaction or nothing of it; eventual: perhaps a part of it.",
+      &read_consistency, read_eventual, levels.data(), PGC_USERSET, 0, nullptr, nullptr, nullptr);
+}
+
+}  // namespace order_proc

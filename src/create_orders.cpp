@@ -1,0 +1,239 @@
+// create_orders: many orders in one call. The whole document is read once before anything is
+// written, so what is wrong with its form is found first, in input order; then each order is made
+// as create_order_with_items makes it, on its shard when there are shards: each gets its orders
+// as one call, all of them work at once.
+//
+// Memory: the document, 8 bytes an order for its id, and what one order needs. Over shards also the
+// text of their parts, until it is sent.
+#include "create_order.hpp"
+#include "order_json.hpp"
+#include "pg/arrays.hpp"
+#include "remote/pipeline.hpp"
+#include "routing.hpp"
+
+namespace order_proc {
+
+namespace {
+
+template <typename T>
+T* allocate(std::size_t count) {
+  return static_cast<T*>(palloc_extended(std::max<Size>(count, 1) * sizeof(T), MCXT_ALLOC_HUGE));
+}
+
+/// Orders of a document: all of them, or those that a shard was given.
+struct Orders {
+  JsonbValue list;
+  std::size_t count;
+  std::span<const int64> numbers;  ///< where they are in the caller's document; empty: as they come
+
+  int64 number(std::size_t i) const { return numbers.empty() ? static_cast<int64>(i) : numbers[i]; }
+};
+
+Orders orders_in(Jsonb* document, std::span<const int64> numbers = {}) {
+  const JsonbValue list = order_list(document);
+  return {list, pg::size_of(list), numbers};
+}
+
+/// Calls `use` with the position and the request of each order, in memory that goes with it.
+template <typename F>
+void for_each_order(const Orders& orders, F&& use) {
+  static_assert(pg::Jumpable<std::remove_reference_t<F>>);
+  const MemoryContext memory =
+      AllocSetContextCreate(CurrentMemoryContext, "order_proc order", ALLOCSET_DEFAULT_SIZES);
+  pg::for_each_element(orders.list, [&](std::size_t i, const JsonbValue& element) {
+    CHECK_FOR_INTERRUPTS();
+    const MemoryContext saved = MemoryContextSwitchTo(memory);
+    use(i, read_order(element, orders.number(i)));
+    MemoryContextSwitchTo(saved);
+    MemoryContextReset(memory);
+  });
+  MemoryContextDelete(memory);
+}
+
+constexpr const char* context_format = "orders[" INT64_FORMAT "]";
+
+void describe_order(void* number) {
+  errcontext(context_format, *static_cast<const int64*>(number));
+}
+
+/// Makes them here.
+void make_all(const Orders& orders, int64* ids) {
+  const Store store = open_store_for_orders();
+  int64 number = 0;
+  ErrorContextCallback context{};
+  context.callback = describe_order;
+  context.arg = &number;
+  context.previous = error_context_stack;
+  error_context_stack = &context;
+  for_each_order(orders, [&](std::size_t i, const OrderRequest& request) {
+    number = orders.number(i);
+    ids[i] = make_order(store, request);
+  });
+  error_context_stack = context.previous;
+}
+
+Datum id_array(const int64* ids, std::size_t count) {
+  return pg::make_array<int64>(count, INT8OID, [&](std::size_t i) { return ids[i]; });
+}
+
+// --- over shards ---------------------------------------------------------------------------------
+
+/// A shard's orders.
+struct Part {
+  remote::Connection* connection;
+  StringInfoData text;  ///< a text datum in the making: room for the header, then the JSON
+  int64* numbers;
+  std::size_t count;
+};
+
+/// The orders by shard; `shards` gets the one of each order. Those without orders have an empty
+/// part.
+std::span<Part> split(const Orders& orders, const Cluster& cluster, int16* shards) {
+  auto* const parts = static_cast<Part*>(palloc0(sizeof(Part) * cluster.shard_count));
+  for_each_order(orders, [&](std::size_t i, const OrderRequest& request) {
+    shards[i] = static_cast<int16>(shard_of_customer(cluster, request.customer_id).shard_id);
+    ++parts[shards[i]].count;
+  });
+  for (std::size_t shard = 0; shard < cluster.shard_count; ++shard) {
+    Part& part = parts[shard];
+    if (part.count == 0) continue;
+    part.numbers = allocate<int64>(part.count);
+    part.count = 0;
+    initStringInfo(&part.text);
+    part.text.len = VARHDRSZ;
+  }
+  pg::for_each_element(orders.list, [&](std::size_t i, const JsonbValue& element) {
+    CHECK_FOR_INTERRUPTS();
+    Part& part = parts[shards[i]];
+    appendStringInfoChar(&part.text, part.count == 0 ? '[' : ',');
+    (void)JsonbToCString(&part.text, element.val.binary.data, element.val.binary.len);
+    part.numbers[part.count++] = orders.number(i);
+  });
+  return {parts, cluster.shard_count};
+}
+
+/// Connects to the shards that have orders.
+std::span<remote::Connection*> connect_parts(const Cluster& cluster, std::span<Part> parts) {
+  auto* const targets = allocate<remote::Target>(parts.size());
+  auto** const connections = allocate<remote::Connection*>(parts.size());
+  std::size_t count = 0;
+  for (std::size_t shard = 0; shard < parts.size(); ++shard)
+    if (parts[shard].count > 0) targets[count++] = cluster.shards[shard];
+  remote::connect({targets, count}, {connections, count});
+  count = 0;
+  for (Part& part : parts)
+    if (part.count > 0) part.connection = connections[count++];
+  return {connections, count};
+}
+
+Oid create_orders_of_shard() {
+  const std::array<Oid, 2> types{TEXTOID, INT8ARRAYOID};
+  return LookupFuncName(
+      list_make2(makeString(pstrdup("order_proc")), makeString(pstrdup("create_orders_of_shard"))),
+      static_cast<int>(types.size()), types.data(), false);
+}
+
+void start(RemoteCall& call, Part& part) {
+  appendStringInfoChar(&part.text, ']');
+  SET_VARSIZE(part.text.data, part.text.len);
+  call.set(0, pg::Value(PointerGetDatum(part.text.data)));
+  call.set(1, pg::Value(id_array(part.numbers, part.count)));
+  call.start(*part.connection);
+  pfree(part.text.data);
+}
+
+/// Which order a shard's error is about, as describe_order wrote; the part's first when it does not
+/// say.
+int64 order_in_error(const Part& part) {
+  const PGresult* const error = part.connection->error;
+  const char* const context =
+      error == nullptr ? nullptr : PQresultErrorField(error, PG_DIAG_CONTEXT);
+  long long number = 0;
+  const char* const at = context == nullptr ? nullptr : strstr(context, "orders[");
+  if (at == nullptr || sscanf(at, "orders[%lld]", &number) != 1) return part.numbers[0];
+  return number;
+}
+
+/// Takes the ids of a part, which come in its order.
+void take_ids(const Part& part, Datum answer, int64* ids, const int16* shards, std::size_t count) {
+  ArrayType* const array = DatumGetArrayTypeP(answer);
+  const auto* const made = reinterpret_cast<const int64*>(ARR_DATA_PTR(array));
+  if (static_cast<std::size_t>(ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))) != part.count ||
+      array_contains_nulls(array))
+    elog(ERROR, "shard %d made another number of orders than it was asked for",
+         part.connection->shard_id);
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < count && at < part.count; ++i)
+    if (shards[i] == part.connection->shard_id) ids[i] = made[at++];
+}
+
+/// Makes them on the shards. Of several errors the one of the first order is raised.
+void make_all_on_shards(const Orders& orders, const Cluster& cluster, int64* ids) {
+  auto* const shards = allocate<int16>(orders.count);
+  const std::span<Part> parts = split(orders, cluster, shards);
+  const auto connections = connect_parts(cluster, parts);
+  FmgrInfo function;
+  fmgr_info(create_orders_of_shard(), &function);
+  LOCAL_FCINFO(arguments, 2);
+  InitFunctionCallInfoData(*arguments, &function, 2, InvalidOid, nullptr, nullptr);
+  arguments->args[0].isnull = arguments->args[1].isnull = true;
+  RemoteCall call(arguments, remote::Use::write);
+  for (Part& part : parts)
+    if (part.count > 0) start(call, part);
+  remote::flush_all(connections);
+  const Part* failed = nullptr;
+  for (const Part& part : parts) {
+    if (part.count == 0) continue;
+    while (const auto answer = call.next_or_error(*part.connection))
+      take_ids(part, answer->datum, ids, shards, orders.count);
+    if (part.connection->error == nullptr && !part.connection->lost) continue;
+    if (failed == nullptr || order_in_error(part) < order_in_error(*failed)) failed = &part;
+  }
+  if (failed != nullptr) remote::raise_error(*failed->connection);
+}
+
+void require_writable() {
+  PreventCommandIfReadOnly("INSERT");
+  PreventCommandIfParallelMode("INSERT");
+}
+
+}  // namespace
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(order_proc_create_orders);
+Datum order_proc_create_orders(PG_FUNCTION_ARGS) {
+  require_writable();
+  const Orders orders = orders_in(DatumGetJsonbP(pg::Args(fcinfo).datum(0, "orders")));
+  auto* const ids = allocate<int64>(orders.count);
+  if (const Cluster* const cluster = routed(makes_orders)) {
+    make_all_on_shards(orders, *cluster, ids);
+  } else {
+    for_each_order(orders, [](std::size_t, const OrderRequest&) {});
+    make_all(orders, ids);
+  }
+  return id_array(ids, orders.count);
+}
+
+PG_FUNCTION_INFO_V1(order_proc_create_orders_of_shard);
+Datum order_proc_create_orders_of_shard(PG_FUNCTION_ARGS) {
+  const pg::Args args(fcinfo);
+  require_writable();
+  char* const text = text_to_cstring(args.get_text(0, "orders").value);
+  const std::span<const int64> numbers = args.get_int64s(1, "numbers");
+  Jsonb* const document = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+  const Orders orders = orders_in(document, numbers);
+  if (orders.count != numbers.size())
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("orders and numbers must have the same length"),
+            errdetail("They have %zu and %zu elements.", orders.count, numbers.size()),
+            errhint("SELECT order_proc.create_orders(orders); makes orders."));
+  pfree(text);
+  auto* const ids = allocate<int64>(orders.count);
+  make_all(orders, ids);
+  return id_array(ids, orders.count);
+}
+
+}  // extern "C"
+
+}  // namespace order_proc
