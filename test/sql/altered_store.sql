@@ -73,6 +73,8 @@ INSERT INTO calls (name, call, after) VALUES
 ('shard_for_order', 'SELECT order_proc.shard_for_order(5958)', NULL),
 ('shard_states', 'SELECT count(*) FROM order_proc.shard_status', NULL),
 ('recover', 'SELECT count(*) FROM order_proc.recover()', NULL),
+('outcome', 'SELECT order_proc.outcome(1, ''k'')', NULL),
+('in_doubt_transactions', 'SELECT count(*) FROM order_proc.in_doubt', NULL),
 ('fan_out', 'SELECT x FROM order_proc.fan_out(''SELECT 1'') AS t(x int)', NULL),
 ('fan_out_aggregate', 'SELECT n FROM order_proc.fan_out_aggregate(''SELECT count(*) FROM order_store.orders'') AS t(n bigint)', NULL),
 ('explain_fan_out_aggregate', 'SELECT shard_query IS NOT NULL FROM order_proc.explain_fan_out_aggregate(''SELECT count(*) FROM order_store.orders'')', NULL),
@@ -84,7 +86,7 @@ SELECT is((SELECT string_agg(p.oid::regprocedure::text, ', ')
            FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid JOIN pg_proc AS p ON p.oid = d.objid
            WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e' AND e.extname = 'order_proc'
              AND p.proname NOT IN (SELECT name FROM calls) AND 'internal'::regtype <> ALL (p.proargtypes) AND p.prokind <> 'a'
-             AND p.proname !~ '^layout_\d+_\d+_(up|down)$|import' AND p.proname NOT IN ('first_name', 'last_name', 'full_name', 'estimated_rows', 'sync_customer_name', 'add_shard', 'join_cluster', 'set_membership', 'check_slot', 'cluster_changed')),
+             AND p.proname !~ '^layout_\d+_\d+_(up|down)$|import' AND p.proname NOT IN ('first_name', 'last_name', 'full_name', 'estimated_rows', 'sync_customer_name', 'add_shard', 'join_cluster', 'set_membership', 'register_coordinator', 'adopt_cluster', 'write_receipt', 'check_slot', 'cluster_changed')),
           NULL, 'every function that looks at the store is called (sync_customer_name: in migrations, the import, membership of a cluster: in suites of their own)');
 
 CREATE TABLE answers (change int, path text, call int, state text, said text, message text, hint text);
