@@ -77,7 +77,6 @@ CREATE FUNCTION order_proc.register_coordinator(coordinator_id bigint, shard_id 
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_register_coordinator';
 COMMENT ON FUNCTION order_proc.register_coordinator(bigint, int, int, bigint, bigint) IS
 'For coordinators: makes a server the one that commits on this shard, and shuts out the one before. With former_id the shard changes over from that coordinator. For the owner of the store. Errors: OP503 a newer one is known, 55000 another cluster, 42501, OP001, OP002.';
-REVOKE ALL ON FUNCTION order_proc.register_coordinator(bigint, int, int, bigint, bigint) FROM PUBLIC;
 
 CREATE FUNCTION order_proc.write_receipt(gid text, receipt_key bigint, carried_out text, carried_out_key bigint) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_write_receipt';

@@ -77,5 +77,39 @@ bool is_running(const core::Gid& gid);
 
 /// Which of the bases are in the commit log, sorted.
 std::span<const char* const> find_decisions(const Store& store, std::span<const char* const> bases);
+bool is_among(std::span<const char* const> sorted, const char* text);
+Datum text_array(std::span<const char* const> texts);
+
+/// A row for `results`, or a line in the server's log.
+void report(const pg::ResultSet* results, const char* gid, int shard_id, const char* action);
+
+/// Whether to say so: always to who called, once a minute in the log of a worker.
+bool may_tell(const pg::ResultSet* results, TimestampTz& told);
+
+/// Ends what is to be ended; see settling.cpp.
+void settle(const Store& store, const Cluster& cluster, std::span<ShardView> views,
+            const pg::ResultSet* results, int patience);
+
+// What is done; see forgetting.cpp.
+
+/// A row of the commit log.
+struct Decision {
+  const char* base;
+  bool over;  ///< its transaction has told the shards, or never will
+  std::span<const int32> shard_ids;
+};
+std::span<Decision> list_decisions(const Store& store);
+
+/// Forgets decisions that are over and that all shards have carried out, tells of those that a
+/// shard has lost. How many are left.
+int close_decisions(const Store& store, const Cluster& cluster, std::span<Decision> decisions,
+                    std::span<ShardView> views, const pg::ResultSet* results, int patience);
+
+/// Decided transactions among the old receipts.
+std::span<const char* const> decided_receipts(const Store& store, std::span<const ShardView> views);
+
+/// Removes old receipts of transactions that are not `decided` any more.
+void forget_receipts(std::span<const char* const> decided, std::span<ShardView> views,
+                     int patience);
 
 }  // namespace order_proc

@@ -28,6 +28,8 @@ constexpr const char* prepared_query =
 constexpr const char* receipts_query =
     "SELECT r.gid FROM order_store.receipts AS r WHERE r.written_at OPERATOR(pg_catalog.<) "
     "(pg_catalog.now() OPERATOR(pg_catalog.-) '5 seconds'::pg_catalog.interval) LIMIT 2000";
+/// Of version 1.7.
+constexpr const char* no_receipts_query = "SELECT NULL::pg_catalog.text WHERE false";
 constexpr const char* find_receipts_query =
     "SELECT r.gid, r.receipt_key FROM order_store.receipts AS r WHERE r.gid "
     "OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])";
@@ -51,13 +53,14 @@ void queue_questions(const Cluster& cluster, const ShardView& view, int64 adopte
       psprintf(INT64_FORMAT, cluster.coordinator_id), psprintf("%d", view.target.shard_id),
       psprintf("%u", here.timeline), psprintf(INT64_FORMAT, here.instance),
       adopted == 0 ? nullptr : psprintf(INT64_FORMAT, adopted)};
-  if (here.timeline != 0)
+  if (here.timeline != 0 && view.target.fenced)
     remote::queue_text(connection, register_query, remote::Step::control, {{}, self, {}, {}});
   const std::array<const char*, 1> ids{
       psprintf("{%016llx,%016llx}", static_cast<unsigned long long>(cluster.coordinator_id),
                static_cast<unsigned long long>(cluster.former_id))};
   remote::queue_text(connection, prepared_query, remote::Step::call, {{}, ids, {}, {}});
-  remote::queue_text(connection, receipts_query, remote::Step::call, {});
+  remote::queue_text(connection, view.target.fenced ? receipts_query : no_receipts_query,
+                     remote::Step::call, {});
   remote::send(connection);
 }
 

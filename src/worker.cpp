@@ -104,7 +104,6 @@ Round run_transaction() {
   PG_CATCH();
   {
     MemoryContextSwitchTo(memory);
-    HOLD_INTERRUPTS();
     ErrorData* const error = CopyErrorData();
     code = error->sqlerrcode;
     if (code != last_code && !is_final(code)) EmitErrorReport();
@@ -112,7 +111,6 @@ Round run_transaction() {
     FreeErrorData(error);
     FlushErrorState();
     AbortCurrentTransaction();
-    RESUME_INTERRUPTS();
   }
   PG_END_TRY();
   MemoryContextSwitchTo(memory);

@@ -211,7 +211,7 @@ void hear_of_joining(Connection& connection, const PGresult* result) {
 
 /// Once more, after the shard was told that this server is its coordinator now.
 void register_and_join(Connection& connection, Deadline deadline) {
-  registrar({connection.shard_id, connection.server, connection.coordinator_id});
+  registrar({connection.shard_id, connection.server, connection.coordinator_id, connection.fenced});
   queue_join(connection);
   send(connection);
   while (const PGresult* const result = next_result(connection, Interrupts::serve, deadline))
@@ -309,7 +309,7 @@ Connection& find_or_make(const Target& target, bool standby) {
   for (Connection* connection = connections; connection != nullptr; connection = connection->next)
     if (connection->server == target.server && connection->user == user &&
         connection->standby == standby && connection->mapped == target.mapped &&
-        connection->coordinator_id == target.coordinator_id) {
+        connection->lane == target.lane && connection->coordinator_id == target.coordinator_id) {
       connection->shard_id = target.shard_id;
       connection->fenced = target.fenced;
       return *connection;
@@ -322,6 +322,7 @@ Connection& find_or_make(const Target& target, bool standby) {
   made->coordinator_id = target.coordinator_id;
   made->fenced = target.fenced;
   made->mapped = target.mapped;
+  made->lane = target.lane;
   made->standby = standby;
   made->next = connections;
   connections = made;
@@ -422,6 +423,14 @@ const char* failure_of(const Attempt& attempt) {
   return reason(*attempt.connection);
 }
 
+[[noreturn]] void too_old(Connection& connection) {
+  close_connection(connection);
+  ereport(ERROR, errcode(pg::store_mismatch),
+          errmsg("shard %d (server \"%s\") has an older version of order_proc", connection.shard_id,
+                 server_name(connection.server)),
+          errhint("ALTER EXTENSION order_proc UPDATE; there."));
+}
+
 /// Opens those that are not.
 void open(std::span<Connection*> wanted, std::span<const char*> unreachable) {
   if (std::all_of(wanted.begin(), wanted.end(),
@@ -436,6 +445,7 @@ void open(std::span<Connection*> wanted, std::span<const char*> unreachable) {
     if (attempt.over && connection.backend_pid != 0 && !connection.lost) continue;
     // What the shard says itself: that it is another one, or has another version.
     const bool says_why = unreachable.empty() || error_code(connection) == pg::coordinator_fenced;
+    if (says_why && error_code(connection) == ERRCODE_UNDEFINED_FUNCTION) too_old(connection);
     if (says_why && connection.error != nullptr) raise_error(connection, true);
     const char* const why = failure_of(attempt);
     if (unreachable.empty()) raise_unreachable(connection, why);

@@ -24,6 +24,7 @@ struct Target {
   bool fenced = false;    ///< the shard compares the coordinator's timeline (from layout 1.8 on)
   bool mapped = false;    ///< as `user` instead of the current one, without a look at his rights
   Oid user = InvalidOid;  ///< InvalidOid: by the mapping of PUBLIC
+  int lane = 0;           ///< more than one connection as the same user
 };
 
 /// A statement of ours that shards run; prepared once per connection. Declare it static.
@@ -43,6 +44,7 @@ struct Connection {
   int64 coordinator_id;
   bool fenced;        ///< see Target
   bool mapped;        ///< see Target; one of recovery, which has no part in the limit
+  int lane;           ///< see Target
   uint32 timeline;    ///< of this server when it joined; 0: none was told
   bool unregistered;  ///< the shard has yet to hear of this server
   bool standby;       ///< for reads, perhaps of a standby

@@ -23,7 +23,7 @@ created() {
   signatures | sed 's/(.*//'
   cat sql/*.sql | grep -oE '^CREATE (OR REPLACE )?(TYPE|VIEW) order_proc\.[a-z_0-9]+' | sed 's/.*order_proc\.//' || true
   cat sql/*.sql | grep -oE '^CREATE TABLE order_store\.[a-z_0-9]+' | sed 's/^CREATE TABLE //' || true
-  cat src/*.cpp src/*/*.cpp | tr '\n' ' ' | grep -oE 'DefineCustom[A-Za-z]+Variable\( *"[a-z_.]+"' | sed 's/.*"\(.*\)"/\1/' || true
+  find src -name "*.cpp" -not -name failpoints.cpp -exec cat {} + | tr '\n' ' ' | grep -oE 'DefineCustom[A-Za-z]+Variable\( *"[a-z_.]+"' | sed 's/.*"\(.*\)"/\1/' || true
 }
 
 # Headings that are a name; "### Class OP" is none.

@@ -73,6 +73,8 @@ INSERT INTO calls (name, call, after) VALUES
 ('shard_for_order', 'SELECT order_proc.shard_for_order(5958)', NULL),
 ('shard_states', 'SELECT count(*) FROM order_proc.shard_status', NULL),
 ('recover', 'SELECT count(*) FROM order_proc.recover()', NULL),
+('outcome', 'SELECT order_proc.outcome(1, ''k'')', NULL),
+('in_doubt_transactions', 'SELECT count(*) FROM order_proc.in_doubt', NULL),
 ('fan_out', 'SELECT x FROM order_proc.fan_out(''SELECT 1'') AS t(x int)', NULL),
 ('fan_out_aggregate', 'SELECT n FROM order_proc.fan_out_aggregate(''SELECT count(*) FROM order_store.orders'') AS t(n bigint)', NULL),
 ('explain_fan_out_aggregate', 'SELECT shard_query IS NOT NULL FROM order_proc.explain_fan_out_aggregate(''SELECT count(*) FROM order_store.orders'')', NULL),

@@ -1,0 +1,195 @@
+// Forgetting what all shards have carried out, and telling what one has lost.
+#include "pg/args.hpp"
+#include "pg/error.hpp"
+#include "pg/user.hpp"
+#include "remote/pipeline.hpp"
+#include "remote/wait.hpp"
+#include "resolver.hpp"
+
+namespace order_proc {
+
+namespace {
+
+pg::Statement all_decisions{
+    "SELECT l.gid, l.shard_ids FROM order_store.commit_log AS l ORDER BY l.decided_at "
+    "USING OPERATOR(pg_catalog.<) LIMIT 5000"};
+/// A session that is about to forget one itself has it locked.
+pg::Statement forget_decisions{
+    "DELETE FROM order_store.commit_log AS l WHERE l.gid OPERATOR(pg_catalog.=) ANY (ARRAY("
+    "SELECT k.gid FROM order_store.commit_log AS k WHERE k.gid OPERATOR(pg_catalog.=) ANY ($1) "
+    "FOR UPDATE SKIP LOCKED))",
+    TEXTARRAYOID};
+pg::Statement note_damage{
+    "UPDATE order_store.commit_log AS l SET damaged = $2 WHERE l.gid OPERATOR(pg_catalog.=) $1 AND "
+    "l.damaged IS DISTINCT FROM $2",
+    TEXTOID, INT4ARRAYOID};
+
+constexpr const char* forget_receipts_query =
+    "DELETE FROM order_store.receipts AS r WHERE r.gid OPERATOR(pg_catalog.=) ANY "
+    "($1::pg_catalog.text[])";
+
+/// Whether the transaction of the base may still decide.
+bool base_is_running(const char* base) {
+  const auto gid = pg::core_call(core::parse_gid, std::string_view(psprintf("%s_0000", base)));
+  return gid && is_running(*gid);
+}
+
+/// Version 1.7 wrote none.
+bool leaves_receipts(const char* base) {
+  return !std::string_view(base).starts_with(core::old_gid_prefix);
+}
+
+enum class Part { carried_out, pending, missing };
+
+const ShardView* view_of(std::span<const ShardView> views, int shard_id) {
+  for (const ShardView& view : views)
+    if (view.target.shard_id == shard_id) return &view;
+  return nullptr;
+}
+
+/// What a shard has made of a decision; `missing` unless a receipt proves otherwise.
+Part part_of(const Decision& decision, const ShardView* view) {
+  if (view == nullptr || view->connection == nullptr) return Part::pending;
+  for (const Orphan& orphan : view->orphans)
+    if (std::string_view(orphan.base) == decision.base)
+      return orphan.settled ? Part::carried_out : Part::pending;
+  if (view->more) return Part::pending;
+  return leaves_receipts(decision.base) ? Part::missing : Part::carried_out;
+}
+
+void tell_damage(const Store& store, const Decision& decision, std::span<const int32> shards,
+                 const pg::ResultSet* results) {
+  auto* const values = static_cast<Datum*>(palloc(sizeof(Datum) * (shards.size() + 1)));
+  for (std::size_t i = 0; i < shards.size(); ++i) values[i] = Int32GetDatum(shards[i]);
+  const Datum ids = PointerGetDatum(construct_array(values, static_cast<int>(shards.size()),
+                                                    INT4OID, sizeof(int32), true, TYPALIGN_INT));
+  const bool news = pg::with_spi([&] {
+    return pg::as_user(store.owner, [&] {
+      return note_damage.run(0, {pg::Value(CStringGetTextDatum(decision.base)), pg::Value(ids)}) >
+             0;
+    });
+  });
+  if (results == nullptr && !news) return;
+  for (const int32 shard : shards) report(results, decision.base, shard, "damaged");
+}
+
+}  // namespace
+
+std::span<Decision> list_decisions(const Store& store) {
+  const MemoryContext memory = CurrentMemoryContext;
+  return pg::with_spi([&]() -> std::span<Decision> {
+    const uint64 rows = pg::as_user(store.owner, [&] { return all_decisions.run(0, {}); });
+    const MemoryContext saved = MemoryContextSwitchTo(memory);
+    auto* const list = static_cast<Decision*>(palloc(sizeof(Decision) * (rows + 1)));
+    for (uint64 row = 0; row < rows; ++row) {
+      ArrayType* const ids = DatumGetArrayTypePCopy(pg::result(row, 1).datum);
+      const int count = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
+      const char* const base = TextDatumGetCString(pg::result(row, 0).datum);
+      list[row] = {
+          base,
+          !base_is_running(base),
+          {reinterpret_cast<const int32*>(ARR_DATA_PTR(ids)), static_cast<std::size_t>(count)}};
+    }
+    MemoryContextSwitchTo(saved);
+    return {list, rows};
+  });
+}
+
+int close_decisions(const Store& store, const Cluster& cluster, std::span<Decision> decisions,
+                    std::span<ShardView> views, const pg::ResultSet* results, int patience) {
+  auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * (decisions.size() + 1)));
+  std::size_t count = 0;
+  for (const Decision& decision : decisions)
+    if (decision.over && leaves_receipts(decision.base)) bases[count++] = decision.base;
+  const auto receipts = find_receipts(cluster, views, {bases, count}, patience);
+  count = 0;
+  for (const Decision& decision : decisions)
+    if (decision.over) bases[count++] = decision.base;
+  // A session forgets its decision first, and then the receipts: where the row is gone by now they
+  // may be, too.
+  const auto still_there = find_decisions(store, {bases, count});
+  std::size_t done = 0;
+  int left = 0;
+  for (const Decision& decision : decisions) {
+    if (!decision.over || !is_among(still_there, decision.base)) continue;
+    auto* const missing =
+        static_cast<int32*>(palloc(sizeof(int32) * (decision.shard_ids.size() + 1)));
+    std::size_t missing_count = 0;
+    bool pending = false;
+    for (const int32 shard : decision.shard_ids) {
+      const Part part = part_of(decision, view_of(views, shard));
+      pending |= part == Part::pending;
+      if (part == Part::missing && !has_receipt(receipts, decision.base, shard))
+        missing[missing_count++] = shard;
+    }
+    if (missing_count > 0) tell_damage(store, decision, {missing, missing_count}, results);
+    if (pending || missing_count > 0)
+      ++left;
+    else
+      bases[done++] = decision.base;
+  }
+  if (done > 0)
+    pg::with_spi([&] {
+      pg::as_user(store.owner, [&] {
+        forget_decisions.run(0, {pg::Value(text_array({bases, done}))});
+      });
+    });
+  return left;
+}
+
+namespace {
+
+bool is_prepared(std::span<const ShardView> views, const char* base) {
+  return std::any_of(views.begin(), views.end(), [&](const ShardView& view) {
+    return std::any_of(view.orphans.begin(), view.orphans.end(),
+                       [&](const Orphan& orphan) { return std::string_view(orphan.base) == base; });
+  });
+}
+
+}  // namespace
+
+/// Receipts whose decision was forgotten: all shards had committed. While something of the
+/// transaction is prepared anywhere, or a shard is silent, they stay: they may be the only proof.
+void forget_receipts(std::span<const char* const> decided, std::span<ShardView> views,
+                     int patience) {
+  if (!all_reached(views)) return;
+  for (const ShardView& view : views) {
+    StringInfoData gone;
+    initStringInfo(&gone);
+    ListCell* cell;
+    foreach (cell, view.old_receipts) {
+      const char* const base = strVal(lfirst(cell));
+      if (is_among(decided, base) || is_prepared(views, base)) continue;
+      appendStringInfo(&gone, "%c%s", gone.len == 0 ? '{' : ',', base);
+    }
+    if (gone.len == 0) continue;
+    appendStringInfoChar(&gone, '}');
+    const std::array<const char*, 1> values{gone.data};
+    remote::queue_text(*view.connection, forget_receipts_query, remote::Step::control,
+                       {{}, values, {}, {}});
+    remote::send(*view.connection);
+  }
+  const remote::Deadline deadline = remote::after_milliseconds(patience);
+  for (const ShardView& view : views) {
+    (void)remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
+    if (view.connection->in_flight || view.connection->lost)
+      remote::close_connection(*view.connection);
+  }
+}
+
+/// Decided transactions among the old receipts, before this round forgets any.
+std::span<const char* const> decided_receipts(const Store& store,
+                                              std::span<const ShardView> views) {
+  std::size_t most = 0;
+  for (const ShardView& view : views)
+    most += static_cast<std::size_t>(list_length(view.old_receipts));
+  auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * (most + 1)));
+  std::size_t count = 0;
+  for (const ShardView& view : views) {
+    ListCell* cell;
+    foreach (cell, view.old_receipts) bases[count++] = strVal(lfirst(cell));
+  }
+  return find_decisions(store, {bases, count});
+}
+
+}  // namespace order_proc
