@@ -122,6 +122,9 @@ void finish_reading(Import& import);
 /// Makes orders of the sorted lines.
 void load_orders(Import& import);
 
+/// On a coordinator: the id of the shard that the customer belongs to.
+std::size_t shard_of(const Import& import, int64 customer_id);
+
 /// On a coordinator: the statuses that the shards know.
 std::span<text*> statuses_of_shards(const Cluster& cluster);
 
