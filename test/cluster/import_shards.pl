@@ -365,7 +365,7 @@ my %bad = (
 	'no order_ref' => chunk_order(0, $mine, 1, '') . chunk_line(), 'a long order_ref' => chunk_order(0, $mine, 1, 'x' x 256) . chunk_line(), 'other flags' => chunk_order(8, $mine, 1, 'x') . chunk_line(),
 	'a line that continues nothing' => chunk_order(1, $mine, 1, '') . chunk_line(), 'quantity 0' => chunk_order(0, $mine, 1, 'x') . chunk_line(quantity => 0), 'a negative price' => chunk_order(0, $mine, 1, 'x') . chunk_line(price => -1),
 	'a high price' => chunk_order(0, $mine, 1, 'x') . chunk_line(price => 10_000_000_000), 'a status beyond the list' => chunk_order(0, $mine, 1, 'x') . chunk_line(status => 1), 'a negative status' => chunk_order(0, $mine, 1, 'x') . chunk_line(status => -2),
-	'a timestamp out of range' => chunk_order(0, $mine, 1, 'x') . chunk_line(at => 0x7ffffffffffffff0, has => 1), 'something behind an unfinished order' => join('', (chunk_order(2, $mine, 1, 'x') . chunk_line()) x 2),
+	'a timestamp out of range' => chunk_order(0, $mine, 1, 'x') . chunk_line(at => 9223372036854775792, has => 1), 'something behind an unfinished order' => join('', (chunk_order(2, $mine, 1, 'x') . chunk_line()) x 2),
 	'many lines of none' => chunk_order(0, $mine, 0xffffffff, 'x'));
 refused(send_chunk($bad{$_}), '22P03', "a chunk with $_", %on_first) for sort keys %bad;
 refused(send_chunk(chunk_order(0, $mine, 1, "\xff") . chunk_line()), '22021', 'a chunk with invalid UTF-8', %on_first);
