@@ -184,6 +184,7 @@ SELECT is((SELECT string_agg(format('%s with fast_path %s', answers, path), E'\n
 CREATE VIEW members AS SELECT d.classid, d.objid FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass WHERE d.deptype = 'e' AND e.extname = 'order_proc';
 SELECT is((SELECT string_agg(objid::regprocedure::text, ', ') FROM members JOIN pg_proc AS p ON p.oid = objid WHERE classid = 'pg_proc'::regclass AND prosecdef), NULL, 'no function is SECURITY DEFINER');
 SELECT is((SELECT string_agg(objid::regprocedure::text, ', ') FROM members JOIN pg_proc AS p ON p.oid = objid WHERE classid = 'pg_proc'::regclass AND proconfig IS NOT NULL), NULL, 'no function sets anything');
+SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'order_proc'), NULL, 'no table is dumped as the extension''s configuration');
 SELECT is((SELECT string_agg(objid::regclass::text, ', ') FROM members JOIN pg_class AS c ON c.oid = objid WHERE classid = 'pg_class'::regclass AND relkind NOT IN ('v', 'c')), NULL, 'no table, index or sequence is a member');
 SELECT is((SELECT string_agg(pg_describe_object(classid, objid, 0), ', ') FROM members
            WHERE COALESCE(obj_description(objid, classid::regclass::name), '') = '' AND NOT (classid = 'pg_type'::regclass AND (SELECT typrelid FROM pg_type WHERE oid = objid) IN (SELECT oid FROM pg_class WHERE relkind = 'v'))
