@@ -35,7 +35,8 @@ using Connection = std::unique_ptr<PGconn, Closer>;
 
 struct Variant {
   std::string name, mode, prelude, statement;
-  std::vector<std::string> parameters, servers;
+  std::vector<std::vector<std::string>> parameters;  ///< of each connection, or of all
+  std::vector<std::string> servers;
   std::vector<Connection> connections;
   std::size_t next = 0;
   int calls = 1;
@@ -90,6 +91,7 @@ std::vector<Connection> connect(const Variant& variant) {
 void prepare(Variant& variant) {
   for (const Connection& connection : variant.connections) {
     if (!variant.prelude.empty()) run(connection.get(), variant, variant.prelude);
+    if (variant.mode == "hand") continue;
     PGresult* const result =
         PQprepare(connection.get(), "call", variant.statement.c_str(), 0, nullptr);
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
@@ -98,15 +100,20 @@ void prepare(Variant& variant) {
   }
 }
 
-void send(Variant& variant, PGconn* connection) {
+/// The next parameter for that connection.
+const std::string& parameter(Variant& variant, std::size_t connection) {
+  const auto& list = variant.parameters[connection % variant.parameters.size()];
+  return list[variant.next++ % list.size()];
+}
+
+void send(Variant& variant, std::size_t index, PGconn* connection) {
   int sent = 0;
   if (variant.mode == "cold") {
     sent = PQsendQuery(connection, variant.statement.c_str());
   } else if (variant.parameters.empty()) {
     sent = PQsendQueryPrepared(connection, "call", 0, nullptr, nullptr, nullptr, 0);
   } else {
-    const char* const value =
-        variant.parameters[variant.next++ % variant.parameters.size()].c_str();
+    const char* const value = parameter(variant, index).c_str();
     sent = PQsendQueryPrepared(connection, "call", 1, &value, nullptr, nullptr, 0);
   }
   if (sent == 0 || PQflush(connection) != 0) fail(variant.name, PQerrorMessage(connection));
@@ -127,16 +134,8 @@ bool finished(const Variant& variant, PGconn* connection) {
   return false;
 }
 
-/// One call: to all connections at once.
-void call(Variant& variant) {
-  std::vector<Connection> fresh;
-  if (variant.mode == "cold") fresh = connect(variant);
-  const std::vector<Connection>& connections = variant.mode == "cold" ? fresh : variant.connections;
-  std::vector<PGconn*> busy;
-  for (const Connection& connection : connections) {
-    send(variant, connection.get());
-    busy.push_back(connection.get());
-  }
+/// Waits until all of them have finished what they were sent.
+void wait_for_all(const Variant& variant, std::vector<PGconn*> busy) {
   while (!busy.empty()) {
     std::vector<pollfd> sockets;
     for (PGconn* const connection : busy) sockets.push_back({PQsocket(connection), POLLIN, 0});
@@ -150,12 +149,48 @@ void call(Variant& variant) {
   }
 }
 
+/// One call: to all connections at once.
+void call(Variant& variant) {
+  std::vector<Connection> fresh;
+  if (variant.mode == "cold") fresh = connect(variant);
+  const std::vector<Connection>& connections = variant.mode == "cold" ? fresh : variant.connections;
+  std::vector<PGconn*> busy;
+  for (std::size_t i = 0; i < connections.size(); ++i) {
+    send(variant, i, connections[i].get());
+    busy.push_back(connections[i].get());
+  }
+  wait_for_all(variant, busy);
+}
+
+/// One transaction that the client itself commits in two phases.
+void commit_by_hand(Variant& variant) {
+  static unsigned long serial = static_cast<unsigned long>(Clock::now().time_since_epoch().count());
+  const std::string gid = "'hand_" + std::to_string(++serial) + "'";
+  std::vector<PGconn*> shards;
+  for (std::size_t i = 0; i + 1 < variant.connections.size(); ++i)
+    shards.push_back(variant.connections[i].get());
+  const auto all = [&](const auto& text_of) {
+    for (std::size_t i = 0; i < shards.size(); ++i)
+      if (PQsendQuery(shards[i], text_of(i).c_str()) == 0)
+        fail(variant.name, PQerrorMessage(shards[i]));
+    wait_for_all(variant, shards);
+  };
+  all([&](std::size_t i) {
+    std::string statement = variant.statement;
+    statement.replace(statement.find("$1"), 2, parameter(variant, i));
+    return "BEGIN; " + statement;
+  });
+  all([&](std::size_t) { return "PREPARE TRANSACTION " + gid; });
+  run(variant.connections.back().get(), variant, "INSERT INTO bench.decided VALUES (" + gid + ")");
+  all([&](std::size_t) { return "COMMIT PREPARED " + gid; });
+}
+
 /// Calls with one under way in each session all the time.
 void call_freely(Variant& variant, int calls) {
   int started = 0;
   int over = 0;
   for (const Connection& connection : variant.connections) {
-    send(variant, connection.get());
+    send(variant, 0, connection.get());
     ++started;
   }
   while (over < started) {
@@ -169,7 +204,7 @@ void call_freely(Variant& variant, int calls) {
       if (!finished(variant, connection)) continue;
       ++over;
       if (started >= calls) continue;
-      send(variant, connection);
+      send(variant, 0, connection);
       ++started;
     }
   }
@@ -182,7 +217,13 @@ double slice(Variant& variant, int calls) {
     made = std::max(calls, static_cast<int>(variant.connections.size()));
     call_freely(variant, made);
   } else {
-    for (int i = 0; i < calls; ++i) call(variant);
+    for (int i = 0; i < calls; ++i) {
+      if (variant.mode == "hand") {
+        commit_by_hand(variant);
+      } else {
+        call(variant);
+      }
+    }
   }
   return std::chrono::duration<double, std::micro>(Clock::now() - began).count() / made;
 }
@@ -204,7 +245,9 @@ Variant read_variant(const std::string& line) {
   std::getline(fields, variant.prelude, '\t');
   std::getline(fields, variant.statement, '\t');
   std::getline(fields, parameters, '\t');
-  if (!parameters.empty()) variant.parameters = lines_of(parameters);
+  std::istringstream files(parameters);
+  for (std::string file; std::getline(files, file, ',');)
+    variant.parameters.push_back(lines_of(file));
   for (std::string server; std::getline(fields, server, '\t');) variant.servers.push_back(server);
   if (variant.servers.empty()) fail(line, "a variant without a server");
   if (variant.mode.starts_with("free:"))
