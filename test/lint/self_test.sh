@@ -76,6 +76,8 @@ exports_lint() {
 extern "C" {
 int Pg_magic_func() { return 0; }
 void _PG_init() {}
+void order_proc_launcher() {}
+void order_proc_worker() {}
 int order_proc_one() { return 1; }
 int pg_finfo_order_proc_one() { return 1; }
 }
