@@ -82,15 +82,17 @@ pgxs() {
 compile() { pgxs "$1" CXX="$2" -j "$(nproc)" all; }
 lints() { pgxs "$1" CXX="$2" --keep-going lint; }
 
+# cmake_build FOLDER "TARGET..." [option...]
 cmake_build() {
-  local build=$1
-  shift
+  local build=$1 targets
+  read -ra targets <<<"$2"
+  shift 2
   as_user_limited cmake -S "$work/gcc" -B "$build" -DPG_CONFIG="$pg_config" "$@" &&
-    as_user_limited cmake --build "$build" -j "$(nproc)"
+    as_user_limited cmake --build "$build" -j "$(nproc)" --target "${targets[@]}"
 }
 
 unit_tests() {
-  cmake_build "$work/cmake" -DCMAKE_CXX_FLAGS=-Werror &&
+  cmake_build "$work/cmake" "unit unit_sanitized" -DCMAKE_CXX_FLAGS=-Werror &&
     as_user_limited ctest --test-dir "$work/cmake" -j "$(nproc)" --output-on-failure --no-tests=error
 }
 
@@ -142,7 +144,7 @@ pgxs_install() {
 
 ubsan_install() {
   private_postgres "$work/ubsan-postgres" &&
-    cmake_build "$work/cmake-ubsan" -DSANITIZE=undefined -DFAILPOINTS=ON -DPG_CONFIG="$work/ubsan-postgres$bindir/pg_config" &&
+    cmake_build "$work/cmake-ubsan" all -DSANITIZE=undefined -DFAILPOINTS=ON -DPG_CONFIG="$work/ubsan-postgres$bindir/pg_config" &&
     as_user cmake --install "$work/cmake-ubsan"
 }
 
