@@ -10,14 +10,11 @@ set -euo pipefail
 source "$(dirname "$0")/test/lib.sh"
 
 # A part that takes longer than this many seconds hangs.
-readonly limit=1200
+readonly limit=1800
 
 as_user_limited() { as_user timeout --kill-after=10 "$limit" "$@"; }
 
 # --- parts and their outcome ------------------------------------------------------------------------------------
-
-part_lines=()
-passed_sum=0 failed_sum=0
 
 # The lines by which pg_regress, pg_isolation_regress, prove, ctest and the lints report one test.
 readonly passed_line='\.\.\. ok +[0-9]+ ms|^test/.* \.+ ok$|Test +#[0-9]+: .* Passed|: OK, '
@@ -29,7 +26,7 @@ count_lines() { grep -cE "$1" "$2" || true; }
 # part KIND NAME COMMAND...: KIND tests has to report at least one test; KIND step is one test itself. What a test was
 # skipped for is shown.
 part() {
-  local kind=$1 name=$2 status=0 passed failed skipped began=$SECONDS log verdict
+  local kind=$1 name=$2 status=0 passed failed skipped began=$SECONDS log verdict line
   shift 2
   log=$work/logs/${name//[^A-Za-z0-9+]/_}.log
   say "$name"
@@ -49,22 +46,22 @@ part() {
   # A part that fails has failed, whatever its lines say.
   [ "$status" = 0 ] || [ "$failed" -gt 0 ] || failed=1
   [ "$failed" = 0 ] && verdict='ok    ' || verdict='FAILED'
-  part_lines+=("$(printf '%s  %-38s %4d passed %4d failed %5d s' "$verdict" "$name" "$passed" "$failed" $((SECONDS - began)))")
-  passed_sum=$((passed_sum + passed))
-  failed_sum=$((failed_sum + failed))
+  # One write, so that the two lanes do not mix their lines.
+  printf -v line '%s  %-38s %4d passed %4d failed %5d s' "$verdict" "$name" "$passed" "$failed" $((SECONDS - began))
+  printf '%s\n' "$line" >>"$results"
   if [ "$failed" != 0 ]; then
     echo "--- the end of $log:"
     tail -n 60 "$log"
     echo '---'
   fi
-  say "  ${part_lines[-1]}"
+  say "  $line"
 }
 
 sum_up() {
   printf '\n'
-  printf '%s\n' "${part_lines[@]}"
-  printf '%d passed, %d failed\n' "$passed_sum" "$failed_sum"
-  [ "$failed_sum" = 0 ] && [ "$passed_sum" -gt 0 ]
+  cat "$results"
+  awk '{ for (i = 2; i <= NF; i++) { if ($i == "passed") passed += $(i - 1); if ($i == "failed") failed += $(i - 1) } }
+       END { printf "%d passed, %d failed\n", passed, failed; exit failed > 0 || passed == 0 }' "$results"
 }
 
 # --- without a server --------------------------------------------------------------------------------------------
@@ -113,28 +110,27 @@ tidy() { as_user_limited "$work/gcc/test/lint/tidy.sh" "$work/cmake"; }
 
 # --- with a server -----------------------------------------------------------------------------------------------
 
-running=()
-
 stop_servers() {
-  local folder
-  for folder in "${running[@]}"; do stop_server "$bindir" "$folder" immediate || true; done
-  running=()
+  local name
+  for name in "$@"; do stop_server "$bindir" "$work/$name-server" immediate || true; done
 }
 
 # start NAME: a server on the private PostgreSQL of that name. Its log carries SQLSTATEs, see server_log.
 start() {
   local folder=$work/$1-server
-  running+=("$folder")
   start_server "$work/$1-postgres$bindir" "$folder" fsync=off max_connections=60 wal_level=logical \
     max_prepared_transactions=20 "log_line_prefix='%m [%p] %e '" log_min_messages=warning log_min_error_statement=error
 }
+
+# The checkout whose suites run against that server; each has its own output.
+tree_of() { if [ "$1" = gcc ]; then echo "$work/gcc"; else echo "$work/clang"; fi; }
 
 # against NAME MAKE_ARGUMENT...: a target of the Makefile against that server.
 against() {
   local name=$1
   shift
   as_user_limited env PGHOST="$work/$name-server" PGPORT="$server_port" PGUSER=postgres \
-    make -C "$work/gcc" PG_CONFIG="$work/$name-postgres$bindir/pg_config" "$@"
+    make -C "$(tree_of "$name")" PG_CONFIG="$work/$name-postgres$bindir/pg_config" "$@"
 }
 
 pgxs_install() {
@@ -158,12 +154,12 @@ keep_npm_registry() {
 # Suites show their differences, the end of which is what the part prints.
 regress() {
   against "$1" installcheck-sql && return 0
-  as_user cat "$work/gcc/output/regression.diffs"
+  as_user cat "$(tree_of "$1")/output/regression.diffs"
   return 1
 }
 isolation() {
   against "$1" installcheck-isolation && return 0
-  as_user cat "$work/gcc/output_iso/regression.diffs"
+  as_user cat "$(tree_of "$1")/output_iso/regression.diffs"
   return 1
 }
 
@@ -178,6 +174,28 @@ server_log() {
 
 # --- all of it ---------------------------------------------------------------------------------------------------
 
+# Suites use one processor, compilers all there are: two lanes side by side take two thirds of the time.
+plain_lane() {
+  part step  'install'                          pgxs_install
+  part step  'start a server'                   start gcc
+  part tests 'SQL suites'                       regress gcc
+  part tests 'isolation suites'                 isolation gcc
+  part step  'no internal error, no crash'      server_log gcc
+  stop_servers gcc
+  part tests 'clusters, a driver'               against gcc installcheck-cluster PROVE_FLAGS=-j2
+}
+sanitizer_lane() {
+  part step  'clang-tidy'                       tidy
+  part step  'fuzzing'                          fuzz
+  part step  'build with UBSan, install'        ubsan_install
+  part step  'start a server with it'           start ubsan
+  part tests 'SQL suites under UBSan'           regress ubsan
+  part tests 'isolation suites under UBSan'     isolation ubsan
+  part step  'no finding, error or crash'       server_log ubsan
+  stop_servers ubsan
+  part tests 'failures, injected and random'    against ubsan installcheck-failures
+}
+
 main() {
   cd /
   need_packages g++ make cmake clang libclang-rt-dev clang-format clang-tidy libgtest-dev libpq-dev shellcheck libipc-run-perl \
@@ -188,9 +206,11 @@ main() {
   use_ccache
   keep_npm_registry
   as_user mkdir -p "$work/logs"
-  trap stop_servers EXIT
-  trap 'exit 130' INT TERM
-  for server in gcc ubsan; do stop_server "$bindir" "$work/$server-server" immediate; done
+  results=$(mktemp)
+  trap 'stop_servers gcc ubsan; rm -f "$results"' EXIT
+  # shellcheck disable=SC2046
+  trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
+  stop_servers gcc ubsan
   copy_checkout "$work/gcc"
   copy_checkout "$work/clang"
 
@@ -200,25 +220,9 @@ main() {
   part step  'build with clang++'               compile "$work/clang" clang++
   part tests 'lints, objects of clang++'        lints "$work/clang" clang++
   part tests 'unit tests, plain and sanitized'  unit_tests
-  part step  'clang-tidy'                       tidy
-  part step  'fuzzing'                          fuzz
-
-  part step  'install'                          pgxs_install
-  part step  'start a server'                   start gcc
-  part tests 'SQL suites'                       regress gcc
-  part tests 'isolation suites'                 isolation gcc
-  part step  'no internal error, no crash'      server_log gcc
-  stop_servers
-  part tests 'clusters, a driver'               against gcc installcheck-cluster
-
-  part step  'build with UBSan, install'        ubsan_install
-  part step  'start a server with it'           start ubsan
-  part tests 'SQL suites under UBSan'           regress ubsan
-  part tests 'isolation suites under UBSan'     isolation ubsan
-  part step  'no finding, error or crash'       server_log ubsan
-  stop_servers
-  part tests 'failures, injected and random'    against ubsan installcheck-failures
-
+  plain_lane &
+  sanitizer_lane &
+  wait
   sum_up
 }
 
