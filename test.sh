@@ -93,7 +93,7 @@ unit_tests() {
     as_user_limited ctest --test-dir "$work/cmake" -j "$(nproc)" --output-on-failure --no-tests=error
 }
 
-# Every fuzz target for a minute, starting from the corpus; longer ones are for a developer, see CMakeLists.txt.
+# Every fuzz target for half a minute, starting from the corpus; longer ones are for a developer, see CMakeLists.txt.
 fuzz() {
   local source target
   as_user_limited cmake -S "$work/gcc" -B "$work/cmake-fuzz" -DPG_CONFIG="$pg_config" -DFUZZ=ON -DCMAKE_CXX_COMPILER=clang++ || return
@@ -101,7 +101,7 @@ fuzz() {
     target=$(basename "$source" .cpp)
     as_user_limited cmake --build "$work/cmake-fuzz" -j "$(nproc)" --target "$target" &&
       as_user mkdir -p "$work/cmake-fuzz/corpus-$target" &&
-      as_user_limited "$work/cmake-fuzz/$target" -max_total_time=60 -print_final_stats=1 -artifact_prefix="$work/cmake-fuzz/" \
+      as_user_limited "$work/cmake-fuzz/$target" -max_total_time=30 -print_final_stats=1 -artifact_prefix="$work/cmake-fuzz/" \
         "$work/cmake-fuzz/corpus-$target" "$work/gcc/test/unit/corpus" || return
   done
 }

@@ -134,7 +134,7 @@ void close_idle(bool all);
 
 /// Called when a shard has yet to hear that this server is its coordinator: after a promotion.
 using Registrar = void (*)(const Target& target);
-void set_registrar(Registrar registrar);
+void set_registrar(Registrar called);
 
 /// Whether a transaction on a shard is open.
 bool in_transaction();

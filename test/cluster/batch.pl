@@ -35,17 +35,19 @@ VACUUM ANALYZE;
 CREATE FUNCTION strike(application text, age interval, how text) RETURNS double precision LANGUAGE plpgsql AS $$
 DECLARE
   victim int;
+  seen boolean := false;
   struck timestamptz;
 BEGIN
   FOR i IN 1..60000 LOOP
     PERFORM pg_stat_clear_snapshot();
-    SELECT pid INTO victim FROM pg_stat_activity
-    WHERE application_name = application AND state = 'active' AND query LIKE 'SELECT count%' AND clock_timestamp() - query_start >= age;
+    SELECT max(pid) FILTER (WHERE state = 'active' AND query LIKE 'SELECT count%' AND clock_timestamp() - query_start >= age),
+           seen OR count(*) FILTER (WHERE state = 'active' AND query LIKE 'SELECT count%') > 0
+    INTO victim, seen FROM pg_stat_activity WHERE application_name = application;
     EXIT WHEN victim IS NOT NULL;
+    IF seen AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = application AND state = 'active' AND query LIKE 'SELECT count%') THEN RETURN NULL; END IF;
     PERFORM pg_sleep(0.001);
-    IF EXISTS (SELECT FROM pg_stat_activity WHERE application_name = application AND state = 'idle' AND query LIKE 'SELECT count%') THEN RETURN NULL; END IF;
   END LOOP;
-  IF victim IS NULL THEN RAISE EXCEPTION 'no batch of %', application; END IF;
+  IF victim IS NULL THEN RETURN NULL; END IF;
   struck := clock_timestamp();
   EXECUTE format('SELECT %s($1)', how) USING victim;
   LOOP

@@ -178,7 +178,7 @@ sub backfill_with_kills
 {
 	my $left = 'SELECT count(*) FROM order_store.customers WHERE name IS NOT NULL AND first_name IS NULL AND last_name IS NULL';
 	my $all = sql($left);
-	my $call = $customers < 200_000 ? "CALL order_proc.backfill_customer_names(200, '10 ms')" : 'CALL order_proc.backfill_customer_names()';
+	my $call = $customers < 200_000 ? "CALL order_proc.backfill_customer_names(200, '60 ms')" : 'CALL order_proc.backfill_customer_names()';
 	foreach my $kill ([ 0.75, 'pg_terminate_backend' ], [ 0.5, 'pg_cancel_backend' ], [ 0.25, 'pg_terminate_backend' ])
 	{
 		my ($share, $how) = @$kill;
