@@ -5,6 +5,7 @@
 #include "pg/error.hpp"
 #include "pg/foreign.hpp"
 #include "pg/locks.hpp"
+#include "pg/random.hpp"
 #include "pg/spi.hpp"
 #include "pg/trigger.hpp"
 #include "slots.hpp"
@@ -195,6 +196,10 @@ void require_original(const Cluster& of) {
           errdetail("Two coordinators with one identity would undo each other's transactions."),
           errhint("SELECT order_proc.adopt_cluster(); makes it the coordinator and shuts the "
                   "original out."));
+}
+
+int64 new_coordinator_id() {
+  return static_cast<int64>(pg::random_bits() & PG_INT64_MAX);
 }
 
 void forget_cluster() {

@@ -42,6 +42,9 @@ const Cluster& cluster_of(const Store& store);
 /// OP503 unless this database is the one that made the cluster.
 void require_original(const Cluster& of);
 
+/// One that no other coordinator has, or ever had.
+int64 new_coordinator_id();
+
 /// Reads the map anew at the next use, whether a change was announced or not.
 void forget_cluster();
 

@@ -64,7 +64,7 @@ void tell_damage(const Store& store, const Decision& decision, std::span<const i
   const Datum ids = PointerGetDatum(construct_array(values, static_cast<int>(shards.size()),
                                                     INT4OID, sizeof(int32), true, TYPALIGN_INT));
   const bool news = pg::with_spi([&] {
-    return pg::as_user(store.owner, [&] {
+    return pg::as_user(table_owner(store.table(Table::commit_log)), [&] {
       return note_damage.run(0, {pg::Value(CStringGetTextDatum(decision.base)), pg::Value(ids)}) >
              0;
     });
@@ -78,7 +78,8 @@ void tell_damage(const Store& store, const Decision& decision, std::span<const i
 std::span<Decision> list_decisions(const Store& store) {
   const MemoryContext memory = CurrentMemoryContext;
   return pg::with_spi([&]() -> std::span<Decision> {
-    const uint64 rows = pg::as_user(store.owner, [&] { return all_decisions.run(0, {}); });
+    const uint64 rows = pg::as_user(table_owner(store.table(Table::commit_log)),
+                                    [&] { return all_decisions.run(0, {}); });
     const MemoryContext saved = MemoryContextSwitchTo(memory);
     auto* const list = static_cast<Decision*>(palloc(sizeof(Decision) * (rows + 1)));
     for (uint64 row = 0; row < rows; ++row) {
@@ -130,7 +131,7 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
   }
   if (done > 0)
     pg::with_spi([&] {
-      pg::as_user(store.owner, [&] {
+      pg::as_user(table_owner(store.table(Table::commit_log)), [&] {
         forget_decisions.run(0, {pg::Value(text_array({bases, done}))});
       });
     });

@@ -84,7 +84,7 @@ Datum order_proc_write_receipt(PG_FUNCTION_ARGS) {
   const Store& store = open_store_for_anyone();
   require_own(cluster_of(store), gid.view());
   pg::with_spi([&] {
-    pg::as_user(store.owner, [&] {
+    pg::as_user(table_owner(store.table(Table::receipts)), [&] {
       insert_receipt.run(0, {pg::Value(text_datum(core::gid_base(gid.view()))), key});
       if (carried_out)
         delete_receipt.run(

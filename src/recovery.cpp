@@ -12,7 +12,6 @@
 
 extern "C" {
 #include "access/xlog.h"
-#include "port.h"
 }
 
 namespace order_proc {
@@ -56,8 +55,7 @@ const Cluster& copy_of(const Cluster& cluster) {
   return *copy;
 }
 
-// --- in doubt
-// ------------------------------------------------------------------------------
+// --- in doubt ----------------------------------------------------------------------------------
 
 const char* name_of(Orphan::Fate fate) {
   switch (fate) {
@@ -84,8 +82,8 @@ void add_doubt(const pg::ResultSet& results, const char* gid, int shard_id, Time
 void add_damaged(const Store& store, const pg::ResultSet& results) {
   const MemoryContext memory = CurrentMemoryContext;
   pg::with_spi([&] {
-    const uint64 rows =
-        pg::as_user(store.owner, [&] { return damaged_decisions.run(0, {}, true); });
+    const uint64 rows = pg::as_user(table_owner(store.table(Table::commit_log)),
+                                    [&] { return damaged_decisions.run(0, {}, true); });
     const MemoryContext saved = MemoryContextSwitchTo(memory);
     for (uint64 row = 0; row < rows; ++row)
       add_doubt(results, TextDatumGetCString(pg::result(row, 0).datum),
@@ -121,15 +119,7 @@ void require_watcher(const Store& store) {
       errhint("GRANT pg_monitor TO %s;", quote_identifier(GetUserNameFromId(GetUserId(), false))));
 }
 
-// --- adopting
-// ------------------------------------------------------------------------------
-
-int64 new_coordinator_id() {
-  int64 id = 0;
-  if (!pg_strong_random(&id, sizeof id))
-    ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a random number"));
-  return id & PG_INT64_MAX;
-}
+// --- adopting ----------------------------------------------------------------------------------
 
 /// Makes the shards follow the new id, and ends what the former coordinator left where it is known
 /// how. They must all be there.
@@ -222,6 +212,7 @@ Datum order_proc_adopt_cluster(PG_FUNCTION_ARGS) {
   require_no_remote_transaction("adopt_cluster");
   LockRelationOid(open_store().table(Table::shards), ShareRowExclusiveLock);
   const Store store = open_store();
+  require_one_owner(store);
   const Cluster& cluster = cluster_of(store);
   if (cluster.role != Role::coordinator)
     ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

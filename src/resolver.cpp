@@ -85,8 +85,8 @@ std::span<const char* const> find_decisions(const Store& store,
   const Datum array = text_array(bases);
   const MemoryContext memory = CurrentMemoryContext;
   return pg::with_spi([&]() -> std::span<const char* const> {
-    const uint64 rows =
-        pg::as_user(store.owner, [&] { return which_decisions.run(0, {pg::Value(array)}); });
+    const uint64 rows = pg::as_user(table_owner(store.table(Table::commit_log)),
+                                    [&] { return which_decisions.run(0, {pg::Value(array)}); });
     const MemoryContext saved = MemoryContextSwitchTo(memory);
     auto** const found = static_cast<const char**>(palloc(sizeof(char*) * (rows + 1)));
     for (uint64 row = 0; row < rows; ++row)

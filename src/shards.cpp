@@ -1,6 +1,5 @@
-// The cluster as its administrator sees it: adding shards, their state, which shard has what.
+// Adding shards: what a database must be to become one, who has which slots then.
 #include "cluster.hpp"
-#include "core/jump_hash.hpp"
 #include "migration.hpp"
 #include "pg/args.hpp"
 #include "pg/error.hpp"
@@ -14,7 +13,6 @@
 
 extern "C" {
 #include "access/xlog.h"
-#include "port.h"
 }
 
 namespace order_proc {
@@ -149,15 +147,10 @@ Description describe(remote::Connection& connection, const char* server) {
   return it;
 }
 
-/// "identifier/oid" of this database, as the description gives it.
 bool is_here(const Description& it) {
-  const char* const here = pg::with_spi([&] {
-    pg::execute(
-        "SELECT i.system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system() AS i");
-    const std::string_view own{TextDatumGetCString(pg::result(0, 0).datum)};
-    return own == it.system_identifier ? it.system_identifier : nullptr;
-  });
-  return here != nullptr && std::string_view(psprintf("%u", MyDatabaseId)) == it.database;
+  const auto own = static_cast<int64>(GetSystemIdentifier());
+  return std::string_view(psprintf(INT64_FORMAT, own)) == it.system_identifier &&
+         std::string_view(psprintf("%u", MyDatabaseId)) == it.database;
 }
 
 double seconds_now() {
@@ -250,13 +243,6 @@ Bitmap dealt(int shard_id, int count) {
     if (slot % count == shard_id)
       bits[static_cast<std::size_t>(slot / 8)] |= static_cast<uint8>(1 << (slot % 8));
   return bits;
-}
-
-int64 new_coordinator_id() {
-  int64 id = 0;
-  if (!pg_strong_random(&id, sizeof id))
-    ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a random number"));
-  return id & PG_INT64_MAX;
 }
 
 Oid server_to_add(const Store& store, const Cluster& cluster, const char* name) {
@@ -373,80 +359,6 @@ Datum order_proc_set_membership(PG_FUNCTION_ARGS) {
             errhint("TABLE order_store.cluster;"));
   become_member(store, coordinator_id, shard_id, bits.datum());
   PG_RETURN_VOID();
-}
-
-PG_FUNCTION_INFO_V1(order_proc_shard_id);
-Datum order_proc_shard_id(PG_FUNCTION_ARGS) {
-  const Cluster& here = cluster_of(open_store_for_anyone());
-  if (here.role != Role::shard) PG_RETURN_NULL();
-  PG_RETURN_INT32(here.shard_id);
-}
-
-PG_FUNCTION_INFO_V1(order_proc_slot_for_customer);
-Datum order_proc_slot_for_customer(PG_FUNCTION_ARGS) {
-  const int64 customer_id = pg::Args(fcinfo).get_int64(0, "customer_id");
-  PG_RETURN_INT32(slot_of_customer(open_store_for_anyone(), customer_id));
-}
-
-PG_FUNCTION_INFO_V1(order_proc_slot_for_order);
-Datum order_proc_slot_for_order(PG_FUNCTION_ARGS) {
-  PG_RETURN_INT32(core::slot_of_order(pg::Args(fcinfo).get_int64(0, "order_id")));
-}
-
-}  // extern "C"
-
-namespace {
-
-/// The shard that has the slot, as this database knows.
-int shard_with(const Store& store, int slot) {
-  const Cluster& here = cluster_of(store);
-  if (here.role == Role::alone) return 0;
-  if (here.role == Role::coordinator) return shard_of_slot(here, slot).shard_id;
-  if (!here.owns(slot))
-    ereport(ERROR, errcode(pg::no_shard_for_slot),
-            errmsg("shard %d does not have slot %d", here.shard_id, slot),
-            errhint("The coordinator knows which shard has it."));
-  return here.shard_id;
-}
-
-int64 hash_of(int64 customer_id) {
-  return DatumGetInt64(
-      DirectFunctionCall2(hashint8extended, Int64GetDatum(customer_id), Int64GetDatum(0)));
-}
-
-}  // namespace
-
-extern "C" {
-
-PG_FUNCTION_INFO_V1(order_proc_shard_for_customer);
-Datum order_proc_shard_for_customer(PG_FUNCTION_ARGS) {
-  const int64 customer_id = pg::Args(fcinfo).get_int64(0, "customer_id");
-  const Store& store = open_store_for_anyone();
-  PG_RETURN_INT32(shard_with(store, slot_of_customer(store, customer_id)));
-}
-
-PG_FUNCTION_INFO_V1(order_proc_shard_for_order);
-Datum order_proc_shard_for_order(PG_FUNCTION_ARGS) {
-  const int64 order_id = pg::Args(fcinfo).get_int64(0, "order_id");
-  PG_RETURN_INT32(shard_with(open_store_for_anyone(), core::slot_of_order(order_id)));
-}
-
-PG_FUNCTION_INFO_V1(order_proc_shard_for_customer_of);
-Datum order_proc_shard_for_customer_of(PG_FUNCTION_ARGS) {
-  const pg::Args args(fcinfo);
-  const int64 customer_id = args.get_int64(0, "customer_id");
-  const int32 count = args.get_int32(1, "num_shards");
-  const std::string_view method = args.get_text(2, "method").view();
-  if (count < 1)
-    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("num_shards must be positive: %d", count), errhint("Give 1 or more."));
-  if (method == "hash")
-    PG_RETURN_INT32(core::slot_of_hash(static_cast<uint64>(hash_of(customer_id))) % count);
-  if (method == "modulo") PG_RETURN_INT32(pg::core_call(core::floor_mod, customer_id, count));
-  if (method == "jump")
-    PG_RETURN_INT32(
-        pg::core_call(core::jump_hash, static_cast<uint64>(hash_of(customer_id)), count));
-  pg::unknown_option("method", method, "Use 'hash', 'modulo' or 'jump'.");
 }
 
 }  // extern "C"

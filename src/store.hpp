@@ -12,7 +12,7 @@
 namespace order_proc {
 
 /// The tables and sequences of the store that functions use; the order is that of the table in
-/// store.cpp.
+/// store_shape.cpp.
 enum class Table {
   store,
   migrations,
@@ -24,12 +24,14 @@ enum class Table {
   order_status_history,
   idempotency_keys,
   import_rejects,  ///< from layout 1.6 on
-  cluster,         ///< this and the next two from layout 1.7 on
+  cluster,         ///< this and the next three from layout 1.7 on
   shards,
   slot_map,
-  sagas,  ///< from layout 1.8 on
+  commit_log,
+  receipts,  ///< this and the next from layout 1.8 on
+  sagas,
 };
-inline constexpr std::size_t table_count = 14;
+inline constexpr std::size_t table_count = 16;
 
 struct Store {
   Oid schema = InvalidOid;

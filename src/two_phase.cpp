@@ -14,6 +14,7 @@
 #include "pg/args.hpp"
 #include "pg/error.hpp"
 #include "pg/locks.hpp"
+#include "pg/random.hpp"
 #include "pg/replication.hpp"
 #include "pg/spi.hpp"
 #include "pg/user.hpp"
@@ -21,10 +22,6 @@
 #include "remote/pipeline.hpp"
 #include "routing.hpp"
 #include "worker.hpp"
-
-extern "C" {
-#include "port.h"
-}
 
 namespace order_proc {
 
@@ -68,7 +65,7 @@ void write_decision(const Store& store, std::span<remote::Connection* const> wri
       shards, static_cast<int>(written.size()), INT4OID, sizeof(int32), true, TYPALIGN_INT));
   PushActiveSnapshot(GetTransactionSnapshot());
   pg::with_spi([&] {
-    pg::as_user(store.owner, [&] {
+    pg::as_user(table_owner(store.table(Table::commit_log)), [&] {
       log_decision.run(0,
                        {pg::Value(text_datum(core::gid_base(text.data()))), pg::Value(shard_ids)});
       if (carried_out[0] != '\0' && may_forget())
@@ -76,11 +73,6 @@ void write_decision(const Store& store, std::span<remote::Connection* const> wri
     });
   });
   PopActiveSnapshot();
-}
-
-void require_random(void* target, std::size_t size) {
-  if (!pg_strong_random(target, size))
-    ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a random number"));
 }
 
 void require_prepared(remote::Connection& connection, const char* tag) {
@@ -117,8 +109,7 @@ void prepare(std::span<remote::Connection* const> written) {
   require_original(cluster);
   with_receipts = store.layout.has_receipts();
   deciding = {static_cast<uint64>(written[0]->coordinator_id), remote::incarnation().timeline,
-              U64FromFullTransactionId(GetTopFullTransactionId()), 0, 0};
-  require_random(&deciding.nonce, sizeof deciding.nonce);
+              U64FromFullTransactionId(GetTopFullTransactionId()), pg::random_bits(), 0};
   // Held until the shards know how it ended: as long the resolver leaves it alone.
   pg::acquire_lock(pg::LockKind::commit, deciding.nonce);
   write_decision(store, written);

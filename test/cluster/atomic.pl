@@ -7,7 +7,10 @@
 use strict;
 use warnings;
 
+use FindBin;
 use IPC::Run ();
+use lib $FindBin::RealBin;
+use Calls;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -29,6 +32,7 @@ sub make_node {
 	return $node;
 }
 my $coordinator = make_node('coordinator');
+$Calls::node = $coordinator;
 my @shards = map { make_node("shard$_") } 0 .. 3;
 $coordinator->safe_psql('template1', 'CREATE DATABASE single TEMPLATE postgres');
 sub address { my ($node, $action) = @_; return sprintf "OPTIONS (%shost '%s', %sport '%s')", $action, $node->host, $action, $node->port; }
@@ -37,17 +41,6 @@ for my $n (0 .. 3) {
 	(my $options = address($shards[$n], '')) =~ s/\)$/, dbname 'postgres')/;
 	$coordinator->safe_psql('postgres', "CREATE SERVER s$n FOREIGN DATA WRAPPER postgres_fdw $options; CREATE USER MAPPING FOR CURRENT_USER SERVER s$n; SELECT order_proc.add_shard('s$n');");
 }
-
-# Output, errors, and the first SQLSTATE of the errors.
-sub run {
-	my ($sql, %how) = @_;
-	my ($output, $errors);
-	($how{node} // $coordinator)->psql($how{database} // 'postgres', "\\set VERBOSITY verbose\n$sql", stdout => \$output, stderr => \$errors, on_error_stop => $how{stop} // 1);
-	my ($state) = $errors =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/;
-	return { output => $output, errors => $errors, state => $state // '' };
-}
-sub refused { my ($sql, $state, $name, %how) = @_; my $it = run($sql, %how); is($it->{state}, $state, $name) or diag $it->{errors}; return $it->{errors}; }
-sub gives { my ($sql, $wanted, $name, %how) = @_; my $it = run($sql, %how); is($it->{output}, $wanted, $name) or diag $it->{errors}; }
 
 # --- create_orders, over shards and in one database, and one by one ---------------------------------------------
 

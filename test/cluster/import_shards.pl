@@ -3,7 +3,10 @@
 use strict;
 use warnings;
 
+use FindBin;
 use IPC::Run ();
+use lib $FindBin::RealBin;
+use Calls;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -35,6 +38,8 @@ CONF
 }
 
 my $coordinator = make_node('coordinator');
+$Calls::node = $coordinator;
+$Calls::database = 'cluster';
 my $shards = make_node('shards');
 my $last = make_node('last');
 $_->safe_psql('postgres', "CREATE ROLE clerk LOGIN PASSWORD '$canary'") for $coordinator, $shards, $last;
@@ -51,18 +56,6 @@ for my $shard (0 .. 3) {
 	$coordinator->safe_psql('cluster', sprintf "CREATE SERVER s%d FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '%s', port '%s', dbname '%s'); CREATE USER MAPPING FOR CURRENT_USER SERVER s%d; SELECT order_proc.add_shard('s%d')",
 		$shard, $node->host, $node->port, $database, $shard, $shard);
 }
-
-# Output, errors, and the first SQLSTATE of the errors.
-sub run {
-	my ($sql, %how) = @_;
-	my ($output, $errors);
-	my $node = $how{node} // $coordinator;
-	$node->psql($how{database} // 'cluster', "\\set VERBOSITY verbose\n$sql", stdout => \$output, stderr => \$errors, on_error_stop => $how{stop} // 1);
-	my ($state) = $errors =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/;
-	return { output => $output, errors => $errors, state => $state // '' };
-}
-sub refused { my ($sql, $state, $name, %how) = @_; my $it = run($sql, %how); is($it->{state}, $state, $name) or diag $it->{errors}; return $it->{errors}; }
-sub gives { my ($sql, $wanted, $name, %how) = @_; my $it = run($sql, %how); is($it->{output}, $wanted, $name) or diag $it->{errors}; }
 
 # All orders with their items, without ids.
 my $orders = q{SELECT o.customer_id, o.status, o.total_amount, o.customer_name, o.customer_email, CASE WHEN o.created_at < '2026-01-02' THEN o.created_at END,

@@ -4,7 +4,10 @@
 use strict;
 use warnings;
 
+use FindBin;
 use IPC::Run ();
+use lib $FindBin::RealBin;
+use Calls;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -26,6 +29,7 @@ sub make_node {
 }
 
 my $coordinator = make_node('coordinator', 'order_proc.recovery_worker = off');
+$Calls::node = $coordinator;
 my @shards = map { make_node("shard$_") } 0, 1;
 $_->safe_psql('postgres', "SET log_statement = none; CREATE ROLE clerk LOGIN PASSWORD '$canary'; CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher; CREATE ROLE guest LOGIN; "
 	. "CREATE EXTENSION order_proc; SELECT order_proc.create_store(placement => 'modulo'); SELECT order_proc.grant_store('clerk', 'write');") for $coordinator, @shards;
@@ -36,19 +40,6 @@ for my $n (0, 1) {
 }
 $coordinator->safe_psql('postgres', "SELECT order_proc.add_shard('s0'), order_proc.add_shard('s1')");
 $coordinator->safe_psql('postgres', "SELECT order_proc.create_customer('Customer', c::text, id => c) FROM generate_series(0, 9) AS c");
-
-# Output, errors, and the first SQLSTATE of the errors.
-sub run {
-	my ($sql, %how) = @_;
-	my ($output, $errors);
-	my $node = $how{node} // $coordinator;
-	my $database = $how{database} // 'postgres';
-	$node->psql($database, "\\set VERBOSITY verbose\n$sql", stdout => \$output, stderr => \$errors, on_error_stop => $how{stop} // 1, extra_params => $how{role} ? [ '-U', $how{role} ] : []);
-	my ($state) = $errors =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/;
-	return { output => $output, errors => $errors, state => $state // '' };
-}
-sub refused { my ($sql, $state, $name, %how) = @_; my $it = run($sql, %how); is($it->{state}, $state, $name) or diag $it->{errors}; return $it->{errors}; }
-sub gives { my ($sql, $wanted, $name, %how) = @_; my $it = run($sql, %how); is($it->{output}, $wanted, $name) or diag $it->{errors}; return $it->{errors}; }
 
 # Customer 0 is on shard 0, customer 1 on shard 1.
 sub order { my ($customer, $key) = @_; return "SELECT order_proc.create_order_with_items($customer, NULL, NULL, '{1}', '{1}', '{1}', idempotency_key => '$key') > 0; "; }

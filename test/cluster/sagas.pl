@@ -3,7 +3,10 @@
 use strict;
 use warnings;
 
+use FindBin;
 use IPC::Run ();
+use lib $FindBin::RealBin;
+use Calls;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -19,6 +22,8 @@ sub make_node {
 	return $node;
 }
 my $coordinator = make_node('coordinator');
+$Calls::node = $coordinator;
+$Calls::stop = 0;
 my @shards = map { make_node("shard$_") } 0, 1;
 $coordinator->safe_psql('template1', 'CREATE DATABASE single TEMPLATE postgres');
 $coordinator->safe_psql('template1', 'CREATE DATABASE kept');
@@ -51,14 +56,6 @@ CREATE FUNCTION more(a bigint, b text DEFAULT 'x') RETURNS void LANGUAGE sql AS 
 SQL
 }
 
-sub run {
-	my ($sql, %how) = @_;
-	my ($output, $errors);
-	($how{node} // $coordinator)->psql($how{database} // 'postgres', "\\set VERBOSITY verbose\n$sql", stdout => \$output, stderr => \$errors, on_error_stop => 0, extra_params => $how{role} ? [ '-U', $how{role} ] : []);
-	my ($state) = $errors =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/;
-	return { output => $output, errors => $errors, state => $state // '' };
-}
-sub gives { my ($sql, $wanted, $name, %how) = @_; my $it = run($sql, %how); is($it->{output}, $wanted, $name) or diag $it->{errors}; }
 sub order { my ($follow_up, $customer) = @_; return "CALL order_proc.create_order_with_compensation(NULL, @{[ $customer // 1 ]}, NULL, NULL, '{7}', '{2}', '{1.50}', $follow_up);"; }
 my $state = "SELECT (SELECT sum(orders) FROM order_proc.order_counts()), (SELECT count(*) FROM shipped), (SELECT count(*) FROM order_store.sagas)";
 my %expected = map { $_ => [ 0, 0 ] } @databases;

@@ -4,7 +4,10 @@
 use strict;
 use warnings;
 
+use FindBin;
 use IPC::Run ();
+use lib $FindBin::RealBin;
+use Calls;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -34,6 +37,7 @@ CONF
 }
 
 my $coordinator = make_node('coordinator', 0);
+$Calls::node = $coordinator;
 my @shards = map { make_node("shard$_", 20) } 0 .. 3;
 my $store = "CREATE EXTENSION order_proc; SELECT order_proc.create_store(placement => 'modulo');";
 $_->safe_psql('postgres', "SET log_statement = none; CREATE ROLE clerk LOGIN PASSWORD '$canary'; CREATE ROLE guest LOGIN;") for $coordinator, @shards;
@@ -58,19 +62,6 @@ make_server('postgres', 'unprepared', $coordinator, 'unprepared');
 make_server('strange', 'taken', $shards[0], 'taken');
 $coordinator->safe_psql('strange', "SELECT order_proc.add_shard('taken')");
 $coordinator->safe_psql('postgres', "CREATE SERVER nowhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '/nonexistent', dbname 'x'); CREATE USER MAPPING FOR CURRENT_USER SERVER nowhere;");
-
-# Output, errors, and the first SQLSTATE of the errors.
-sub run {
-	my ($sql, %how) = @_;
-	my ($output, $errors);
-	my $node = $how{node} // $coordinator;
-	my $database = $how{database} // 'postgres';
-	$node->psql($database, "\\set VERBOSITY verbose\n$sql", stdout => \$output, stderr => \$errors, on_error_stop => $how{stop} // 1, extra_params => $how{role} ? [ '-U', $how{role} ] : []);
-	my ($state) = $errors =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/;
-	return { output => $output, errors => $errors, state => $state // '' };
-}
-sub refused { my ($sql, $state, $name, %how) = @_; my $it = run($sql, %how); is($it->{state}, $state, $name) or diag $it->{errors}; return $it->{errors}; }
-sub gives { my ($sql, $wanted, $name, %how) = @_; my $it = run($sql, %how); is($it->{output}, $wanted, $name) or diag $it->{errors}; }
 
 # --- add_shard --------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,10 @@
 use strict;
 use warnings;
 
+use FindBin;
 use IPC::Run ();
+use lib $FindBin::RealBin;
+use Calls;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -24,6 +27,7 @@ sub make_node {
 	return $node;
 }
 my $coordinator = make_node('coordinator');
+$Calls::node = $coordinator;
 my $shards = make_node('shards');
 my $user = $coordinator->safe_psql('postgres', 'SELECT current_user');
 my $store = 'CREATE EXTENSION order_proc; SELECT order_proc.create_store();';
@@ -42,15 +46,6 @@ ok(-S "$dir/.s.PGSQL.$port", 'pgbouncer runs') or diag $output;
 
 $coordinator->safe_psql('postgres', "CREATE SERVER $_ FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$dir', port '$port', dbname '$_'); CREATE USER MAPPING FOR CURRENT_USER SERVER $_; SELECT order_proc.add_shard('$_')") for @databases;
 
-sub run {
-	my ($sql, %how) = @_;
-	my ($output, $errors);
-	$coordinator->psql('postgres', "\\set VERBOSITY verbose\n$sql", stdout => \$output, stderr => \$errors, on_error_stop => $how{stop} // 1);
-	my ($state) = $errors =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/;
-	return { output => $output, errors => $errors, state => $state // '' };
-}
-sub gives { my ($sql, $wanted, $name) = @_; my $it = run($sql); is($it->{output}, $wanted, $name) or diag $it->{errors}; }
-sub refused { my ($sql, $state, $name) = @_; my $it = run($sql); is($it->{state}, $state, $name) or diag $it->{errors}; }
 sub create { my ($customer) = @_; return "SELECT order_proc.create_order_with_items($customer, NULL, NULL, '{1,2}', '{1,1}', '{1.50,2}') > 0;"; }
 my $count = "SELECT sum(orders) FROM order_proc.order_counts();";
 

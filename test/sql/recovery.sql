@@ -125,6 +125,24 @@ RESET ROLE;
 SELECT is((SELECT count(*) FROM order_store.receipts WHERE gid = :'gid'), 0::bigint, 'who knows it does');
 SELECT is((state_of('SELECT order_proc.write_receipt(''opc2_0000000000000008_00000001_0000000000000003_0000000000000003_0003'', 1, NULL, NULL)')).state, '22023', 'a transaction of another coordinator');
 SELECT is((state_of('SELECT order_proc.write_receipt(''opc2_0000000000000009_00000001_0000000000000003_0000000000000003_0004'', 1, NULL, NULL)')).state, '22023', 'or another shard');
+-- A table that the owner has given away: what hangs on it runs with its new owner's rights, not with those of the store's.
+CREATE TABLE recovery.fired (who name);
+GRANT INSERT ON recovery.fired TO PUBLIC;
+CREATE FUNCTION recovery.fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO recovery.fired VALUES (current_user); RETURN NEW; END $$;
+ALTER TABLE order_store.receipts OWNER TO regress_op_app;
+CREATE TRIGGER planted BEFORE INSERT ON order_store.receipts FOR EACH ROW EXECUTE FUNCTION recovery.fire();
+SELECT order_proc.write_receipt('opc2_0000000000000009_00000001_0000000000000003_0000000000000004_0003', 45, NULL, NULL) \g /dev/null
+SELECT results_eq('SELECT who FROM recovery.fired', 'VALUES (''regress_op_app''::name)', 'a trigger on receipts runs as their owner');
+DROP TRIGGER planted ON order_store.receipts;
+SELECT is((state_of('SELECT order_proc.adopt_cluster()')).message, 'order_store.receipts belongs to regress_op_app, the store to regress_op_owner', 'and a cluster is not adopted with tables of several owners');
+ALTER TABLE order_store.receipts OWNER TO regress_op_owner;
+-- Tables that are missing.
+ALTER TABLE order_store.receipts RENAME TO elsewhere;
+SELECT is((state_of('SELECT order_proc.shard_id()')).state, 'OP002', 'without receipts the store does not fit');
+ALTER TABLE order_store.elsewhere RENAME TO receipts;
+ALTER TABLE order_store.commit_log RENAME COLUMN damaged TO lost;
+SELECT is((state_of('SELECT order_proc.shard_id()')).message, 'column "damaged" of order_store.commit_log is missing', 'nor without a column of the commit log');
+ALTER TABLE order_store.commit_log RENAME COLUMN lost TO damaged;
 
 -- Down: not while something is in doubt.
 DELETE FROM order_store.cluster;
