@@ -389,7 +389,7 @@ gives('SELECT count(*) > 0 FROM order_proc.list_orders()', 't', 'the original do
 	recovered('', 'without anything in doubt', node => $twin);
 }
 $coordinator->stop('immediate');
-$coordinator = $twin;
+$Calls::node = $coordinator = $twin;
 $cluster = $coordinator->safe_psql('postgres', "SELECT lpad(to_hex(coordinator_id), 16, '0') FROM order_store.cluster");
 
 # --- promotion ---------------------------------------------------------------------------------------------------------------------
@@ -436,7 +436,7 @@ is(made('by the new one'), '11', 'the new one commits on both');
 # --- a restored backup ------------------------------------------------------------------------------------------------------------------
 
 $coordinator->stop('immediate');
-$coordinator = $standby;
+$Calls::node = $coordinator = $standby;
 $pid = half_carried_out('after the backup');
 crash($shards[1], $pid);
 is(prepared(), '01', 'decided after the backup: one shard has carried it out');
