@@ -4,17 +4,23 @@
 //   client PAIRS MILLISECONDS FILE
 //
 // FILE has a variant a line, its fields between tabs: name, mode, a statement for each new session
-// or nothing, the statement, a file with a parameter a line or nothing, and one or more connection
-// strings. Prints name, pair and microseconds per call, between tabs. A pair is one slice of
-// MILLISECONDS of each variant, every other time in the opposite sequence. Modes:
-//   warm     connected; the statement, prepared, goes to all connections at once, and the call ends
-//   with the last answer cold     each call connects anew, to all at once, and runs the statement
-//   unprepared free:N   N sessions at once, each with a call under way all the time: microseconds
-//   are those of all over all calls
+// or nothing, the statement, a file with a parameter a line (or one for each connection, between
+// commas) or nothing, and one or more connection strings. Prints name, pair and microseconds per
+// call, between tabs. A pair is one slice of MILLISECONDS of each variant, every other time in the
+// opposite sequence.
+//
+// Modes, of which `MODE:N` has N sessions at once, each in a thread, and tells the time of all over
+// the calls of all:
+//   warm  connected; the statement, prepared, goes to all connections at once, and the call ends
+//         with the last answer
+//   cold  each call connects anew, to all at once, and runs the statement unprepared
+//   hand  the statement on all connections but the last, committed in two phases by the client,
+//         with its record on the last
 #include <libpq-fe.h>
 #include <poll.h>
 
 #include <algorithm>
+#include <cmath>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -22,6 +28,7 @@
 #include <memory>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -33,13 +40,19 @@ struct Closer {
 };
 using Connection = std::unique_ptr<PGconn, Closer>;
 
+/// One of those who call: connected to all servers of its variant.
+struct Session {
+  std::vector<Connection> connections;
+  std::size_t next = 0;  ///< the parameter
+  std::string tag;       ///< unique to it
+};
+
 struct Variant {
   std::string name, mode, prelude, statement;
   std::vector<std::vector<std::string>> parameters;  ///< of each connection, or of all
   std::vector<std::string> servers;
-  std::vector<Connection> connections;
-  std::size_t next = 0;
-  int calls = 1;
+  std::vector<Session> sessions;
+  int calls = 1;  ///< of each session in a slice
 };
 
 [[noreturn]] void fail(const std::string& what, const std::string& why) {
@@ -88,8 +101,8 @@ std::vector<Connection> connect(const Variant& variant) {
   }
 }
 
-void prepare(Variant& variant) {
-  for (const Connection& connection : variant.connections) {
+void prepare(const Variant& variant, const Session& session) {
+  for (const Connection& connection : session.connections) {
     if (!variant.prelude.empty()) run(connection.get(), variant, variant.prelude);
     if (variant.mode == "hand") continue;
     PGresult* const result =
@@ -101,19 +114,19 @@ void prepare(Variant& variant) {
 }
 
 /// The next parameter for that connection.
-const std::string& parameter(Variant& variant, std::size_t connection) {
+const std::string& parameter(const Variant& variant, Session& session, std::size_t connection) {
   const auto& list = variant.parameters[connection % variant.parameters.size()];
-  return list[variant.next++ % list.size()];
+  return list[session.next++ % list.size()];
 }
 
-void send(Variant& variant, std::size_t index, PGconn* connection) {
+void send(const Variant& variant, Session& session, std::size_t index, PGconn* connection) {
   int sent = 0;
   if (variant.mode == "cold") {
     sent = PQsendQuery(connection, variant.statement.c_str());
   } else if (variant.parameters.empty()) {
     sent = PQsendQueryPrepared(connection, "call", 0, nullptr, nullptr, nullptr, 0);
   } else {
-    const char* const value = parameter(variant, index).c_str();
+    const char* const value = parameter(variant, session, index).c_str();
     sent = PQsendQueryPrepared(connection, "call", 1, &value, nullptr, nullptr, 0);
   }
   if (sent == 0 || PQflush(connection) != 0) fail(variant.name, PQerrorMessage(connection));
@@ -150,25 +163,24 @@ void wait_for_all(const Variant& variant, std::vector<PGconn*> busy) {
 }
 
 /// One call: to all connections at once.
-void call(Variant& variant) {
+void call(const Variant& variant, Session& session) {
   std::vector<Connection> fresh;
   if (variant.mode == "cold") fresh = connect(variant);
-  const std::vector<Connection>& connections = variant.mode == "cold" ? fresh : variant.connections;
+  const std::vector<Connection>& connections = variant.mode == "cold" ? fresh : session.connections;
   std::vector<PGconn*> busy;
   for (std::size_t i = 0; i < connections.size(); ++i) {
-    send(variant, i, connections[i].get());
+    send(variant, session, i, connections[i].get());
     busy.push_back(connections[i].get());
   }
   wait_for_all(variant, busy);
 }
 
 /// One transaction that the client itself commits in two phases.
-void commit_by_hand(Variant& variant) {
-  static unsigned long serial = static_cast<unsigned long>(Clock::now().time_since_epoch().count());
-  const std::string gid = "'hand_" + std::to_string(++serial) + "'";
+void commit_by_hand(const Variant& variant, Session& session) {
+  const std::string gid = "'" + session.tag + std::to_string(session.next) + "'";
   std::vector<PGconn*> shards;
-  for (std::size_t i = 0; i + 1 < variant.connections.size(); ++i)
-    shards.push_back(variant.connections[i].get());
+  for (std::size_t i = 0; i + 1 < session.connections.size(); ++i)
+    shards.push_back(session.connections[i].get());
   const auto all = [&](const auto& text_of) {
     for (std::size_t i = 0; i < shards.size(); ++i)
       if (PQsendQuery(shards[i], text_of(i).c_str()) == 0)
@@ -177,55 +189,33 @@ void commit_by_hand(Variant& variant) {
   };
   all([&](std::size_t i) {
     std::string statement = variant.statement;
-    statement.replace(statement.find("$1"), 2, parameter(variant, i));
+    statement.replace(statement.find("$1"), 2, parameter(variant, session, i));
     return "BEGIN; " + statement;
   });
   all([&](std::size_t) { return "PREPARE TRANSACTION " + gid; });
-  run(variant.connections.back().get(), variant, "INSERT INTO bench.decided VALUES (" + gid + ")");
+  run(session.connections.back().get(), variant, "INSERT INTO bench.decided VALUES (" + gid + ")");
   all([&](std::size_t) { return "COMMIT PREPARED " + gid; });
 }
 
-/// Calls with one under way in each session all the time.
-void call_freely(Variant& variant, int calls) {
-  int started = 0;
-  int over = 0;
-  for (const Connection& connection : variant.connections) {
-    send(variant, 0, connection.get());
-    ++started;
-  }
-  while (over < started) {
-    std::vector<pollfd> sockets;
-    for (const Connection& connection : variant.connections)
-      sockets.push_back({PQsocket(connection.get()), POLLIN, 0});
-    wait_for(sockets);
-    for (std::size_t i = 0; i < sockets.size(); ++i) {
-      PGconn* const connection = variant.connections[i].get();
-      if (sockets[i].revents == 0 || PQtransactionStatus(connection) == PQTRANS_IDLE) continue;
-      if (!finished(variant, connection)) continue;
-      ++over;
-      if (started >= calls) continue;
-      send(variant, 0, connection);
-      ++started;
-    }
-  }
-}
-
+/// `calls` of each session.
 double slice(Variant& variant, int calls) {
   const Clock::time_point began = Clock::now();
-  int made = calls;
-  if (variant.mode.starts_with("free:")) {
-    made = std::max(calls, static_cast<int>(variant.connections.size()));
-    call_freely(variant, made);
-  } else {
+  const auto call_all = [&](Session& session) {
     for (int i = 0; i < calls; ++i) {
       if (variant.mode == "hand") {
-        commit_by_hand(variant);
+        commit_by_hand(variant, session);
       } else {
-        call(variant);
+        call(variant, session);
       }
     }
-  }
-  return std::chrono::duration<double, std::micro>(Clock::now() - began).count() / made;
+  };
+  std::vector<std::jthread> threads;
+  for (std::size_t i = 1; i < variant.sessions.size(); ++i)
+    threads.emplace_back([&, i] { call_all(variant.sessions[i]); });
+  call_all(variant.sessions[0]);
+  threads.clear();
+  return std::chrono::duration<double, std::micro>(Clock::now() - began).count() / calls /
+         static_cast<double>(variant.sessions.size());
 }
 
 std::vector<std::string> lines_of(const std::string& path) {
@@ -250,9 +240,16 @@ Variant read_variant(const std::string& line) {
     variant.parameters.push_back(lines_of(file));
   for (std::string server; std::getline(fields, server, '\t');) variant.servers.push_back(server);
   if (variant.servers.empty()) fail(line, "a variant without a server");
-  if (variant.mode.starts_with("free:"))
-    variant.servers.assign(static_cast<std::size_t>(std::stoi(variant.mode.substr(5))),
-                           std::string(variant.servers[0]));
+  const std::size_t colon = variant.mode.find(':');
+  variant.sessions.resize(colon == std::string::npos ? 1
+                                                     : std::stoul(variant.mode.substr(colon + 1)));
+  variant.mode.resize(std::min(colon, variant.mode.size()));
+  const auto started = std::to_string(Clock::now().time_since_epoch().count());
+  for (std::size_t i = 0; i < variant.sessions.size(); ++i) {
+    // Apart, so that sessions do not work on the same rows.
+    variant.sessions[i].next = i * 137;
+    variant.sessions[i].tag = variant.name + '_' + started + '_' + std::to_string(i) + '_';
+  }
   return variant;
 }
 
@@ -266,14 +263,22 @@ int main(int count, char** arguments) {
   for (const std::string& line : lines_of(arguments[3])) variants.push_back(read_variant(line));
   for (Variant& variant : variants) {
     if (variant.mode != "cold") {
-      variant.connections = connect(variant);
-      prepare(variant);
+      for (Session& session : variant.sessions) {
+        session.connections = connect(variant);
+        prepare(variant, session);
+      }
       // Past the five plans that a prepared statement may get for its parameters, and past the
       // first calls of many shards.
-      (void)slice(variant,
-                  20 + static_cast<int>(std::min<std::size_t>(variant.parameters.size(), 500)));
+      (void)slice(variant, variant.parameters.empty() ? 20 : 500);
     }
-    variant.calls = std::max(1, static_cast<int>(milliseconds * 1000 / slice(variant, 5)));
+    // As many as take about the time of a slice.
+    for (double spent = 0; spent < milliseconds * 1000;) {
+      spent = slice(variant, variant.calls) * variant.calls *
+              static_cast<double>(variant.sessions.size());
+      const double more = milliseconds * 1000 / spent;
+      if (more <= 1.1) break;
+      variant.calls = static_cast<int>(std::ceil(variant.calls * std::min(more, 4.0)));
+    }
   }
   for (int pair = 1; pair <= pairs; ++pair) {
     for (std::size_t i = 0; i < variants.size(); ++i) {
