@@ -8,6 +8,8 @@
 #include "pg/srf.hpp"
 #include "pg/user.hpp"
 #include "remote/pipeline.hpp"
+#include "remote/statements.hpp"
+#include "remote/transaction.hpp"
 #include "routing.hpp"
 
 namespace order_proc {
@@ -75,15 +77,23 @@ remote::Statement read_only{"SET LOCAL transaction_read_only = on"};
 remote::Statement undo_part{"ROLLBACK TO SAVEPOINT order_proc_read"};
 remote::Statement end_part{"RELEASE SAVEPOINT order_proc_read"};
 
+/// What is asked of all shards.
+struct Question {
+  const char* query;
+  remote::Statement* kept;  ///< the same, when it is one to prepare
+  std::span<const char* const> arguments;
+  OnFailure on_failure;
+};
+
 /// Queues the query so that it cannot write, whatever it calls: in a transaction of its own, or in
 /// a savepoint that is undone, or in the snapshot of a cut.
-void start_query(remote::Connection& connection, const char* query,
-                 const remote::Parameters& parameters) {
+void start_query(remote::Connection& connection, const Question& question) {
   using remote::Step;
+  const remote::Parameters parameters{{}, question.arguments, {}, {}};
   const bool snapshot = connection.left_open;
   remote::begin(connection, remote::Use::read);
   if (snapshot) {
-    remote::queue_text(connection, query, Step::call, parameters);
+    remote::queue_text(connection, question.query, Step::call, parameters);
     remote::end_snapshot(connection);
     return remote::send(connection, true);
   }
@@ -93,18 +103,15 @@ void start_query(remote::Connection& connection, const char* query,
   if (!part) remote::queue_sync(connection);
   remote::queue(connection, part ? begin_part : begin_read, Step::control, {});
   if (part) remote::queue(connection, read_only, Step::control, {});
-  remote::queue_text(connection, query, Step::call, parameters);
+  // In a transaction it could not be prepared anew, see columns_changed().
+  if (part || question.kept == nullptr)
+    remote::queue_text(connection, question.query, Step::call, parameters);
+  else
+    remote::queue(connection, *question.kept, Step::call, parameters);
   remote::queue(connection, part ? undo_part : end_read, Step::control, {});
   if (part) remote::queue(connection, end_part, Step::control, {});
   remote::send(connection, true);
 }
-
-/// What is asked of all shards.
-struct Question {
-  const char* query;
-  std::span<const char* const> arguments;
-  OnFailure on_failure;
-};
 
 /// A shard that was asked.
 struct Asked {
@@ -115,7 +122,7 @@ struct Asked {
 void ask(Asked& asked, const Question& question) {
   // Another session would not have the snapshot of a cut.
   asked.may_be_asked_again = asked.connection->depth == 0 && !asked.connection->left_open;
-  start_query(*asked.connection, question.query, {{}, question.arguments, {}, {}});
+  start_query(*asked.connection, question);
 }
 
 void warn_unreachable(int shard_id, Oid server, const char* reason) {
@@ -142,6 +149,19 @@ bool ask_again(Asked& asked, const Question& question) {
   return true;
 }
 
+/// Whether it failed since a kept statement has other columns than it had, and was asked again
+/// with one that is prepared anew.
+bool columns_changed(Asked& asked, const Question& question) {
+  if (question.kept == nullptr || !asked.may_be_asked_again ||
+      remote::error_code(*asked.connection) != ERRCODE_FEATURE_NOT_SUPPORTED ||
+      !remote::undo_call(*asked.connection, 0))
+    return false;
+  remote::renew(*question.kept);
+  ask(asked, question);
+  asked.may_be_asked_again = false;
+  return true;
+}
+
 /// Takes what has come on the connection; true at its end.
 bool take_rows(Asked& asked, const Question& question, const RowReader& reader,
                MemoryContext row_memory, Tuplestorestate* store) {
@@ -153,6 +173,7 @@ bool take_rows(Asked& asked, const Question& question, const RowReader& reader,
       if (asked.may_be_asked_again && remote::session_gone(connection) &&
           ask_again(asked, question))
         return false;
+      if (columns_changed(asked, question)) return false;
       if (connection.link == nullptr) return true;
       remote::raise_error(connection);
       return true;
@@ -240,6 +261,30 @@ TextArguments text_arguments(const pg::Args& args, int i) {
 
 }  // namespace
 
+namespace {
+
+void order(remote::Connection& connection, const char* command) {
+  remote::begin(connection, remote::Use::write);
+  remote::queue_text(connection, command, remote::Step::call, {});
+  remote::send(connection, true);
+}
+
+/// The command's tag. Once more when the connection was found broken at its first use in the
+/// transaction: what it did in a session that is gone was never committed.
+const char* carried_out_as(Asked& asked, const char* command) {
+  const char* tag = "";
+  for (;;) {
+    while (PGresult* const result = remote::next_result(*asked.connection))
+      if (const char* const its = PQcmdStatus(result); *its != '\0') tag = pstrdup(its);
+    if (!asked.may_be_asked_again || !remote::session_gone(*asked.connection)) return tag;
+    asked.may_be_asked_again = false;
+    (void)remote::reopen(*asked.connection);
+    order(*asked.connection, command);
+  }
+}
+
+}  // namespace
+
 extern "C" {
 
 PG_FUNCTION_INFO_V1(order_proc_fan_out);
@@ -259,7 +304,7 @@ Datum order_proc_fan_out(PG_FUNCTION_ARGS) {
   const std::span<remote::Connection*> connections =
       on_failure == OnFailure::warn ? connect_those_up(*cluster) : connect_all(*cluster, true);
   take_cut(connections);
-  gather(connections, {query, arguments.texts, on_failure}, results);
+  gather(connections, {query, remote::kept_statement(query), arguments.texts, on_failure}, results);
   return results.done();
 }
 
@@ -277,15 +322,15 @@ Datum order_proc_fan_out_exec(PG_FUNCTION_ARGS) {
     return results.done();
   }
   const std::span<remote::Connection*> connections = connect_all(*cluster, false);
-  for (remote::Connection* const connection : connections) {
-    remote::begin(*connection, remote::Use::write);
-    remote::queue_text(*connection, command, remote::Step::call, {});
-    remote::send(*connection, true);
+  const std::span<Asked> all{static_cast<Asked*>(palloc(sizeof(Asked) * (connections.size() + 1))),
+                             connections.size()};
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    all[i] = {connections[i], connections[i]->depth == 0};
+    order(*connections[i], command);
   }
-  for (remote::Connection* const connection : connections) {
-    const char* tag = "";
-    while (PGresult* const result = remote::next_result(*connection))
-      if (const char* const its = PQcmdStatus(result); *its != '\0') tag = pstrdup(its);
+  for (Asked& asked : all) {
+    remote::Connection* const connection = asked.connection;
+    const char* const tag = carried_out_as(asked, command);
     remote::raise_error(*connection);
     results.add(
         {pg::Value(Int32GetDatum(connection->shard_id)), pg::Value(CStringGetTextDatum(tag))});

@@ -60,15 +60,13 @@ int64 receipt_key(const Cluster& cluster, std::string_view base) {
   return key;
 }
 
-void queue_receipt(const Cluster& cluster, remote::Connection& connection, bool forget) {
-  const char* const gid = connection.gid.data();
-  const char* const before = connection.carried_out.data();
-  const bool old = forget && *before != '\0';
-  const auto key_of = [&](const char* text) {
-    return psprintf(INT64_FORMAT, receipt_key(cluster, core::gid_base(text)));
-  };
-  const std::array<const char*, 4> values{gid, key_of(gid), old ? before : nullptr,
-                                          old ? key_of(before) : nullptr};
+void queue_receipt(remote::Connection& connection, int64 key, bool forget) {
+  const remote::CarriedOut& before = connection.carried_out;
+  const bool old = forget && before.gid[0] != '\0';
+  const auto text_of = [](int64 number) { return psprintf(INT64_FORMAT, number); };
+  const std::array<const char*, 4> values{connection.gid.data(), text_of(key),
+                                          old ? before.gid.data() : nullptr,
+                                          old ? text_of(before.key) : nullptr};
   remote::queue(connection, write_receipt, remote::Step::control, {{}, values, {}, {}});
 }
 

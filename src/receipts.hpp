@@ -10,8 +10,8 @@ namespace order_proc {
 /// The key of a transaction's receipts, by the part of its identifier that all shards share.
 int64 receipt_key(const Cluster& cluster, std::string_view base);
 
-/// Queues that the transaction on the shard leaves a receipt for its `gid`; with `forget` the one
-/// for connection.carried_out goes.
-void queue_receipt(const Cluster& cluster, remote::Connection& connection, bool forget);
+/// Queues that the transaction on the shard leaves a receipt with that key for its `gid`; with
+/// `forget` the one for connection.carried_out goes.
+void queue_receipt(remote::Connection& connection, int64 key, bool forget);
 
 }  // namespace order_proc

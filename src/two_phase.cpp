@@ -38,6 +38,7 @@ pg::Statement forget_decision{
 
 core::Gid deciding{};
 bool with_receipts = false;
+int64 deciding_key = 0;  ///< of its receipts
 /// The last decision of this session that all shards have carried out: its row goes with the next.
 core::GidText carried_out{};
 
@@ -92,10 +93,10 @@ void require_prepared(remote::Connection& connection, const char* tag) {
 }
 
 /// The receipt and PREPARE, in one round trip.
-void send_prepare(const Cluster& cluster, remote::Connection& connection) {
+void send_prepare(remote::Connection& connection) {
   deciding.shard = static_cast<uint32>(connection.shard_id);
   connection.gid = deciding_text();
-  if (with_receipts) queue_receipt(cluster, connection, may_forget());
+  if (with_receipts) queue_receipt(connection, deciding_key, may_forget());
   connection.prepared_here = true;
   remote::queue_text(connection, psprintf("PREPARE TRANSACTION '%s'", connection.gid.data()),
                      remote::Step::call, {});
@@ -110,6 +111,10 @@ void prepare(std::span<remote::Connection* const> written) {
   with_receipts = store.layout.has_receipts();
   deciding = {static_cast<uint64>(written[0]->coordinator_id), remote::incarnation().timeline,
               U64FromFullTransactionId(GetTopFullTransactionId()), pg::random_bits(), 0};
+  if (with_receipts) {
+    const core::GidText text = deciding_text();
+    deciding_key = receipt_key(cluster, core::gid_base(text.data()));
+  }
   // Held until the shards know how it ended: as long the resolver leaves it alone.
   pg::acquire_lock(pg::LockKind::commit, deciding.nonce);
   write_decision(store, written);
@@ -117,7 +122,7 @@ void prepare(std::span<remote::Connection* const> written) {
   ForceSyncCommit();
   ORDER_PROC_FAILPOINT("f3_decision_written");
   for (remote::Connection* const connection : written) {
-    send_prepare(cluster, *connection);
+    send_prepare(*connection);
     if (connection == written.front()) ORDER_PROC_FAILPOINT("f4_prepare_sent");
   }
   const remote::Deadline deadline = remote::after_milliseconds(prepare_timeout);
@@ -173,7 +178,8 @@ void committed(std::span<remote::Connection* const> prepared) {
   ORDER_PROC_FAILPOINT("f13_before_commit_prepared");
   const bool all = end_prepared(prepared, "COMMIT PREPARED", remote::commit_timeout);
   for (remote::Connection* const connection : prepared)
-    connection->carried_out = all ? connection->gid : core::GidText{};
+    connection->carried_out =
+        all ? remote::CarriedOut{connection->gid, deciding_key} : remote::CarriedOut{};
   if (all) {
     carried_out = deciding_text();
     return;

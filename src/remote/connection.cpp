@@ -56,9 +56,8 @@ Connection& find_or_make(const Target& target, bool standby) {
 
 /// Whether the other side has hung up, or said something unasked, since the last use: that is most
 /// likely its farewell, which libpq reads before it sees the end.
-bool hung_up(const Connection& connection) {
-  pollfd descriptor{PQsocket(connection.link), POLLIN, 0};
-  return descriptor.fd < 0 || poll(&descriptor, 1, 0) > 0;
+bool hung_up(const pollfd& descriptor) {
+  return descriptor.fd < 0 || descriptor.revents != 0;
 }
 
 /// Whether it joined before this server was promoted.
@@ -67,18 +66,35 @@ bool outdated(const Connection& connection) {
          connection.timeline != incarnation().timeline;
 }
 
-/// Closes a connection that cannot serve another transaction.
-void drop_if_unfit(Connection& connection) {
-  if (connection.link == nullptr || connection.depth > 0) return;
-  if (connection.in_flight) {
-    // The end of a transaction that nobody waited for.
-    (void)next_result(connection);
-  }
+/// Whether a connection cannot serve another transaction.
+bool unfit(const Connection& connection, const pollfd& descriptor) {
   // One that was interrupted while connecting has no process id yet.
-  if (connection.backend_pid == 0 || connection.lost || connection.stale || connection.doomed ||
-      connection.hung_up || connection.step_count > 0 || outdated(connection) ||
-      PQstatus(connection.link) == CONNECTION_BAD || hung_up(connection))
-    close_connection(connection);
+  return connection.backend_pid == 0 || connection.lost || connection.stale || connection.doomed ||
+         connection.hung_up || connection.step_count > 0 || outdated(connection) ||
+         PQstatus(connection.link) == CONNECTION_BAD || hung_up(descriptor);
+}
+
+/// Closes those that are unfit, all looked at with one call.
+void drop_unfit(std::span<Connection* const> wanted) {
+  constexpr std::size_t most = 64;
+  std::array<pollfd, most> few;
+  pollfd* descriptors = few.data();
+  if (wanted.size() > most)
+    descriptors = static_cast<pollfd*>(palloc(sizeof(pollfd) * wanted.size()));
+  std::size_t count = 0;
+  for (Connection* const connection : wanted) {
+    if (connection->link == nullptr || connection->depth > 0) continue;
+    // The end of a transaction that nobody waited for.
+    if (connection->in_flight) (void)next_result(*connection);
+    descriptors[count++] = {PQsocket(connection->link), POLLIN, 0};
+  }
+  if (count > 0) (void)poll(descriptors, count, 0);
+  count = 0;
+  for (Connection* const connection : wanted)
+    if (connection->link != nullptr && connection->depth == 0 &&
+        unfit(*connection, descriptors[count++]))
+      close_connection(*connection);
+  if (descriptors != few.data()) pfree(descriptors);
 }
 
 void server_altered(Datum, int, uint32) {
@@ -138,7 +154,7 @@ void forget_session(Connection& connection) {
   connection.cut = 0;
   connection.step_count = connection.step_at = connection.inner_syncs = 0;
   connection.in_flight = connection.streaming = connection.row_mode_set = false;
-  connection.parsing = 0;
+  connection.parsing = {};
   connection.settings.known = false;
   connection.stale = connection.lost = connection.doomed = connection.pooled = false;
   connection.hung_up = false;
@@ -148,7 +164,7 @@ void forget_session(Connection& connection) {
   connection.timeline = 0;
   connection.socket = -1;
   if (connection.prepared != nullptr)
-    std::fill_n(connection.prepared, connection.prepared_count, false);
+    std::fill_n(connection.prepared, connection.prepared_count, 0);
 }
 
 void close_connection(Connection& connection) {
@@ -175,10 +191,11 @@ void connect(std::span<const Target> targets, std::span<Connection*> wanted, boo
     if (may_be_standby && read_preference == read_prefer_standby && connection->depth == 0)
       connection = &find_or_make(targets[i], true);
     if (connection->doomed) raise_lost(*connection);
-    drop_if_unfit(*connection);
-    connection->last_used = GetCurrentTimestamp();
     wanted[i] = connection;
   }
+  drop_unfit(wanted);
+  const TimestampTz now = GetCurrentTimestamp();
+  for (Connection* const connection : wanted) connection->last_used = now;
   open(wanted, unreachable);
   watch_idle_connections();
 }

@@ -27,14 +27,22 @@ struct Target {
   int lane = 0;           ///< more than one connection as the same user
 };
 
-/// A statement of ours that shards run; prepared once per connection. Declare it static.
+/// A statement that shards run; prepared once per connection. Declare one of ours static.
 struct Statement {
   const char* text;
-  uint32 id = 0;  ///< numbered at the first use in a session
+  uint32 id = 0;       ///< numbered at the first use in a session
+  uint32 version = 0;  ///< of the text, from 1 on: it is prepared under another name
+  std::array<char, 32> name{};
 };
 
 /// What a step of a pipeline is for, in the order they were sent.
 enum class Step : uint8 { control, parse, call };
+
+/// A transaction that all its shards have committed: its receipt may go.
+struct CarriedOut {
+  core::GidText gid;
+  int64 key;  ///< of the receipt
+};
 
 struct Connection {
   Connection* next;
@@ -64,18 +72,17 @@ struct Connection {
   volatile bool hung_up;  ///< by the timer
 
   // The transaction on the shard, see transaction.cpp.
-  int depth;           ///< 0: none open; n: savepoints up to nest level n
-  int begin_level;     ///< nest level at which it began
-  int release_level;   ///< savepoints from this level on are still to be released; 0: none
-  int wrote_level;     ///< nest level of the first write; 0: none
-  bool doomed;         ///< what it did is lost: the local transaction cannot commit
-  bool alone;          ///< the pipeline in flight is a transaction of its own
-  bool left_open;      ///< such a one failed before its end, or has a snapshot for the next one
-  uint32 cut;          ///< the cut that its snapshot is part of; 0: of none
-  bool prepared_here;  ///< it is (being) prepared for a commit in two phases
-  core::GidText gid;   ///< as what
-  core::GidText
-      carried_out;  ///< the one before, once all shards have committed it: its receipt may go
+  int depth;               ///< 0: none open; n: savepoints up to nest level n
+  int begin_level;         ///< nest level at which it began
+  int release_level;       ///< savepoints from this level on are still to be released; 0: none
+  int wrote_level;         ///< nest level of the first write; 0: none
+  bool doomed;             ///< what it did is lost: the local transaction cannot commit
+  bool alone;              ///< the pipeline in flight is a transaction of its own
+  bool left_open;          ///< such a one failed before its end, or has a snapshot for the next one
+  uint32 cut;              ///< the cut that its snapshot is part of; 0: of none
+  bool prepared_here;      ///< it is (being) prepared for a commit in two phases
+  core::GidText gid;       ///< as what
+  CarriedOut carried_out;  ///< the one before, or nothing
 
   // The pipeline in flight.
   std::array<Step, 24> steps;
@@ -85,10 +92,12 @@ struct Connection {
   bool in_flight;     ///< its end has not been read
   bool streaming;     ///< the call's rows come one by one
   bool row_mode_set;
-  uint32 parsing;  ///< the statement whose Parse is in flight
+  struct {
+    uint32 id, version;
+  } parsing;  ///< the statement whose Parse is in flight, or zeros
 
   // What the session on the shard has.
-  bool* prepared;  ///< by Statement::id
+  uint32* prepared;  ///< the version by Statement::id, 0: none
   uint32 prepared_count;
   struct Settings {
     const void* timezone;

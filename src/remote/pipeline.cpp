@@ -1,12 +1,11 @@
 #include "remote/pipeline.hpp"
 
 #include "pg/error.hpp"
+#include "remote/statements.hpp"
 
 namespace order_proc::remote {
 
 namespace {
-
-uint32 statements_numbered = 0;
 
 void note_step(Connection& connection, Step step) {
   // A pipeline is a handful of steps: savepoints nest as deep as the user's, see transaction.cpp.
@@ -21,27 +20,20 @@ void require(bool sent, Connection& connection) {
   if (!sent) raise_lost(connection);
 }
 
-/// Room for the statement's flag, in TopMemoryContext.
-bool& prepared_flag(Connection& connection, const Statement& statement) {
+/// The version that is prepared on the connection; its place is in TopMemoryContext.
+uint32& prepared_version(Connection& connection, const Statement& statement) {
   if (statement.id >= connection.prepared_count) {
     const uint32 room = std::max<uint32>(64, statement.id * 2);
-    auto* const flags = static_cast<bool*>(MemoryContextAllocZero(TopMemoryContext, room));
+    auto* const versions =
+        static_cast<uint32*>(MemoryContextAllocZero(TopMemoryContext, sizeof(uint32) * room));
     if (connection.prepared != nullptr) {
-      std::copy_n(connection.prepared, connection.prepared_count, flags);
+      std::copy_n(connection.prepared, connection.prepared_count, versions);
       pfree(connection.prepared);
     }
-    connection.prepared = flags;
+    connection.prepared = versions;
     connection.prepared_count = room;
   }
   return connection.prepared[statement.id];
-}
-
-using Name = std::array<char, 24>;
-
-Name name_of(const Statement& statement) {
-  Name name;
-  snprintf(name.data(), name.size(), "order_proc_%u", statement.id);
-  return name;
 }
 
 template <typename T>
@@ -63,7 +55,7 @@ Step present_step(const Connection& connection) {
 /// Notes what a Parse brought about.
 void step_ended(Connection& connection) {
   if (present_step(connection) == Step::parse && connection.error == nullptr)
-    connection.prepared[connection.parsing] = true;
+    connection.prepared[connection.parsing.id] = connection.parsing.version;
   ++connection.step_at;
   connection.row_mode_set = false;
 }
@@ -122,23 +114,28 @@ void consume(Connection& connection) {
 
 void queue(Connection& connection, Statement& statement, Step step, const Parameters& parameters) {
   if (connection.pooled) return queue_text(connection, statement.text, step, parameters);
-  if (statement.id == 0) statement.id = ++statements_numbered;
-  const Name name = name_of(statement);
+  if (statement.id == 0) number(statement);
   const auto count = static_cast<int>(parameters.values.size());
-  if (!prepared_flag(connection, statement)) {
+  uint32& prepared = prepared_version(connection, statement);
+  if (prepared != statement.version) {
     // One Parse a pipeline: what its end means is noted under one name.
-    if (connection.parsing != 0) return queue_text(connection, statement.text, step, parameters);
+    if (connection.parsing.id != 0) return queue_text(connection, statement.text, step, parameters);
+    if (prepared != 0) {
+      const auto old = name_of(statement.id, prepared);
+      prepared = 0;
+      queue_text(connection, psprintf("DEALLOCATE %s", old.data()), Step::control, {});
+    }
     note_step(connection, Step::parse);
-    require(PQsendPrepare(connection.link, name.data(), statement.text, count,
+    require(PQsendPrepare(connection.link, statement.name.data(), statement.text, count,
                           pointer_or_null(parameters.types)) == 1,
             connection);
-    connection.parsing = statement.id;
+    connection.parsing = {statement.id, statement.version};
   }
   note_step(connection, step);
   require(
-      PQsendQueryPrepared(connection.link, name.data(), count, pointer_or_null(parameters.values),
-                          pointer_or_null(parameters.lengths), pointer_or_null(parameters.formats),
-                          parameters.result_format) == 1,
+      PQsendQueryPrepared(connection.link, statement.name.data(), count,
+                          pointer_or_null(parameters.values), pointer_or_null(parameters.lengths),
+                          pointer_or_null(parameters.formats), parameters.result_format) == 1,
       connection);
 }
 
@@ -190,7 +187,7 @@ std::optional<PGresult*> result_if_any(Connection& connection) {
       --connection.inner_syncs;
     } else if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
       PQclear(result);
-      connection.parsing = 0;
+      connection.parsing = {};
       pipeline_ended(connection);
     } else if (keep_result(connection, result)) {
       return result;

@@ -1,17 +1,12 @@
 #include "remote/wait.hpp"
 
-#include <csignal>
-
 namespace order_proc::remote {
 
 namespace {
 
-/// How often to look whether the postmaster lives.
-constexpr int longest_sleep = 1000;
-
-bool interrupt_to_serve() {
-  return InterruptPending && InterruptHoldoffCount == 0 && CritSectionCount == 0;
-}
+/// A signal that comes just before the call sleeps does not wake it: then this is how long an
+/// interrupt waits. It costs less than holding signals back around each sleep.
+constexpr int longest_sleep = 50;
 
 /// Milliseconds to sleep, rounded up.
 int sleep_for(Deadline deadline) {
@@ -34,20 +29,9 @@ bool passed(Deadline deadline) {
 bool wait_ready(std::span<pollfd> descriptors, Deadline deadline, Interrupts interrupts) {
   for (;;) {
     if (interrupts == Interrupts::serve) CHECK_FOR_INTERRUPTS();
-    const int milliseconds = sleep_for(deadline);
-    const timespec timeout{milliseconds / 1000, (milliseconds % 1000) * 1000000L};
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    if (interrupts == Interrupts::serve && interrupt_to_serve()) {
-      sigprocmask(SIG_SETMASK, &before, nullptr);
-      continue;
-    }
     pgstat_report_wait_start(PG_WAIT_EXTENSION);
-    const int ready = ppoll(descriptors.data(), descriptors.size(), &timeout, &before);
+    const int ready = poll(descriptors.data(), descriptors.size(), sleep_for(deadline));
     pgstat_report_wait_end();
-    sigprocmask(SIG_SETMASK, &before, nullptr);
     if (ready > 0) return true;
     if (passed(deadline)) return false;
     if (interrupts == Interrupts::serve && !PostmasterIsAlive())

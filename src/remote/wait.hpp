@@ -1,5 +1,5 @@
-// Waiting for sockets: poll(2), which needs no descriptor of its own, with signals held back until
-// the call sleeps, so that a cancel that comes in between is not slept over.
+// Waiting for sockets: poll(2), which needs no descriptor of its own, in short sleeps, so that a
+// cancel that comes just before one is not slept over for long.
 #pragma once
 
 #include <poll.h>

@@ -319,6 +319,29 @@ sub shell_psql { my ($node, $sql) = @_; return sprintf q{\! psql -XAtq -d '%s' -
 	gives("$count;" . join('', map { "$hang_up$_;" } @reads), "$orders_now\nt\nt\n0\n$orders_now", 'reads over all shards replace broken connections');
 }
 
+# A session on a shard that ends under a command, which had committed nothing.
+my $once = q{DO $d$BEGIN IF nextval('public.runs') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(5); END IF; END$d$};
+gives("SELECT count(*) FROM order_proc.fan_out_exec('CREATE SEQUENCE public.runs'); SELECT DISTINCT command_tag FROM order_proc.fan_out_exec(\$q\$$once\$q\$); SELECT DISTINCT n FROM order_proc.fan_out('SELECT last_value FROM public.runs') AS t(n bigint)",
+	"4\nDO\n2", 'a command goes once more when its session was lost at the first use');
+gives("SELECT count(*) FROM order_proc.fan_out_exec('ALTER SEQUENCE public.runs RESTART'); BEGIN; " . create(1) . " SELECT command_tag FROM order_proc.fan_out_exec(\$q\$$once\$q\$); COMMIT; SELECT count(*) FROM order_proc.fan_out_exec('DROP SEQUENCE public.runs')",
+	"4\nt\n4", 'but not when the transaction had something there', stop => 0);
+orders_are(0, 'which is rolled back');
+
+# Texts that come again are prepared on the shards: as many as are used, and anew when their columns have changed.
+{
+	my $rows = sub { my ($columns) = @_; return "SELECT DISTINCT t::text FROM order_proc.fan_out('SELECT * FROM public.shape') AS t($columns);"; };
+	my $all = sub { my ($command) = @_; return "SELECT count(*) FROM order_proc.fan_out_exec(\$q\$$command\$q\$);"; };
+	gives(join("\n", $all->('CREATE TABLE public.shape AS SELECT 1 AS a'), ($rows->('a int')) x 3,
+		$all->(q{ALTER TABLE public.shape ADD b text DEFAULT 'x'}), ($rows->('a int, b text')) x 2,
+		'BEGIN;', $rows->('a int, b text'), $all->('ALTER TABLE public.shape DROP a'), $rows->('b text'), 'COMMIT;', $rows->('b text'), $all->('DROP TABLE public.shape')),
+		join("\n", 4, ('(1)') x 3, 4, ('(1,x)') x 3, 4, ('(x)') x 2, 4), 'a query whose columns change between its calls');
+	gives('DO $$ DECLARE s bigint; BEGIN FOR i IN 1 .. 300 LOOP FOR again IN 1 .. 3 LOOP SELECT sum(n) INTO s FROM order_proc.fan_out(\'SELECT \' || i) AS t(n int); ASSERT s = 4 * i, i; END LOOP; END LOOP; END $$; '
+		. q{SELECT bool_and(n BETWEEN 20 AND 60) FROM order_proc.fan_out('SELECT count(*) FROM pg_catalog.pg_prepared_statements') AS t(n bigint)},
+		't', 'hundreds of queries, three times each');
+	gives(q{SELECT DISTINCT x FROM order_proc.fan_out($$SELECT pg_catalog.set_config('search_path', 'nowhere', false)$$) AS t(x text); SELECT DISTINCT x FROM order_proc.fan_out('SHOW search_path') AS t(x text)},
+		"nowhere\npg_catalog, pg_temp", 'what a query sets is undone');
+}
+
 my $cut = join "\n", '', (map { shell_psql($_, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'order_proc'") } @shards), '';
 gives("$count;$cut$count;$cut" . create(1) . $cut . create(2), "$orders_now\n$orders_now\nt\nt", 'broken connections are replaced between transactions');
 orders_are(2, 'and nothing is lost');
