@@ -14,6 +14,7 @@
 //   warm  connected; the statement, prepared, goes to all connections at once, and the call ends
 //         with the last answer
 //   cold  each call connects anew, to all at once, and runs the statement unprepared
+//   turn  as warm, but each call goes to one connection, in turn
 //   hand  the statement on all connections but the last, committed in two phases by the client,
 //         with its record on the last
 #include <libpq-fe.h>
@@ -44,6 +45,7 @@ using Connection = std::unique_ptr<PGconn, Closer>;
 struct Session {
   std::vector<Connection> connections;
   std::size_t next = 0;  ///< the parameter
+  std::size_t turn = 0;  ///< the connection
   std::string tag;       ///< unique to it
 };
 
@@ -169,10 +171,12 @@ void call(const Variant& variant, Session& session) {
   const std::vector<Connection>& connections = variant.mode == "cold" ? fresh : session.connections;
   std::vector<PGconn*> busy;
   for (std::size_t i = 0; i < connections.size(); ++i) {
+    if (variant.mode == "turn" && i != session.turn) continue;
     send(variant, session, i, connections[i].get());
     busy.push_back(connections[i].get());
   }
   wait_for_all(variant, busy);
+  session.turn = (session.turn + 1) % connections.size();
 }
 
 /// One transaction that the client itself commits in two phases.
