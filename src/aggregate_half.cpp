@@ -151,14 +151,19 @@ NullableDatum initial_value(HeapTuple tuple, Oid state_type) {
           false};
 }
 
-/// What both sides must agree on: the aggregate and the type of its state, by name.
-uint32 identity_of(const AggregateHalf& half, Oid state_type) {
+/// What both sides must agree on, by name: how states of the type begin, advance and travel.
+/// Aggregates that differ in their final functions only have the same states.
+uint32 identity_of(const FormData_pg_aggregate& aggregate, HeapTuple tuple, Oid state_type) {
   pg_crc32c crc;
   INIT_CRC32C(crc);
-  const char* const name = format_procedure_qualified(half.function);
-  const char* const type = format_type_be_qualified(state_type);
-  COMP_CRC32C(crc, name, strlen(name) + 1);
-  COMP_CRC32C(crc, type, strlen(type) + 1);
+  const auto add = [&](const char* text) { COMP_CRC32C(crc, text, strlen(text) + 1); };
+  for (const Oid function : {aggregate.aggtransfn, aggregate.aggcombinefn, aggregate.aggserialfn,
+                             aggregate.aggdeserialfn})
+    add(OidIsValid(function) ? format_procedure_qualified(function) : "");
+  add(format_type_be_qualified(state_type));
+  bool null;
+  const Datum initial = SysCacheGetAttr(AGGFNOID, tuple, Anum_pg_aggregate_agginitval, &null);
+  add(null ? "" : psprintf("=%s", text_to_cstring(DatumGetTextPP(initial))));
   return crc;
 }
 
@@ -180,12 +185,13 @@ void prepare_codec(AggregateHalf* half, Oid state_type, Oid serial, bool writes)
 }
 
 /// What both halves have.
-AggregateHalf* common_half(const AggregateCall& call, const Resolved& types, HeapTuple tuple) {
+AggregateHalf* common_half(const AggregateCall& call, const Resolved& types,
+                           const FormData_pg_aggregate& aggregate, HeapTuple tuple) {
   auto* const half = static_cast<AggregateHalf*>(palloc0(sizeof(AggregateHalf)));
   half->function = call.function;
   half->name = format_procedure(call.function);
   half->encoding = types.encoding;
-  half->identity = identity_of(*half, types.state_type);
+  half->identity = identity_of(aggregate, tuple, types.state_type);
   get_typlenbyval(types.state_type, &half->state_length, &half->state_by_value);
   half->initial = initial_value(tuple, types.state_type);
   return half;
@@ -257,6 +263,18 @@ AggregateHalf* make_half(const AggregateCall& call, MemoryContext memory, F&& ma
 
 }  // namespace
 
+bool has_same_states(const AggregateCall& one, const AggregateCall& other) {
+  if (one.function == other.function) return true;
+  if (one.collation != other.collation) return false;
+  const auto identity = [](const AggregateCall& call) {
+    return with_aggregate(
+        call.function, [&](const FormData_pg_aggregate& aggregate, HeapTuple tuple) {
+          return identity_of(aggregate, tuple, resolve(call, aggregate.aggtranstype).state_type);
+        });
+  };
+  return identity(one) == identity(other);
+}
+
 const char* obstacle_to_halves(Oid function) {
   return with_aggregate(function, [&](const FormData_pg_aggregate& aggregate, HeapTuple) {
     return obstacle(aggregate, variadic_type(function));
@@ -268,7 +286,7 @@ AggregateHalf* first_half(const AggregateCall& call, MemoryContext memory) {
     check_execute(call.function, {aggregate.aggtransfn, aggregate.aggserialfn});
     const Resolved types = resolve(call, aggregate.aggtranstype);
     const int count = static_cast<int>(call.argument_types.size());
-    AggregateHalf* const half = common_half(call, types, tuple);
+    AggregateHalf* const half = common_half(call, types, aggregate, tuple);
     Expr* expression;
     build_aggregate_transfn_expr(const_cast<Oid*>(call.argument_types.data()), count, 0, false,
                                  types.state_type, call.collation, aggregate.aggtransfn, InvalidOid,
@@ -290,7 +308,7 @@ AggregateHalf* second_half(const AggregateCall& call, Oid result, MemoryContext 
               errmsg("%s returns %s, not %s", format_procedure(call.function),
                      format_type_be(types.result_type), format_type_be(result)),
               errhint("Give NULL::%s as the last argument.", format_type_be(types.result_type)));
-    AggregateHalf* const half = common_half(call, types, tuple);
+    AggregateHalf* const half = common_half(call, types, aggregate, tuple);
     prepare_step(half, aggregate.aggcombinefn,
                  combine_expression(aggregate.aggcombinefn, types.state_type, call.collation), 2,
                  call.collation);

@@ -19,6 +19,10 @@ struct AggregateCall {
 /// Why the aggregate cannot be computed in halves, for a DETAIL; null when it can.
 const char* obstacle_to_halves(Oid function);
 
+/// Whether two aggregates of the same arguments have the same state at any time, as sum and avg of
+/// numeric have.
+bool has_same_states(const AggregateCall& one, const AggregateCall& other);
+
 struct AggregateHalf {
   /// How the bytes of a state are written.
   enum class Encoding : char {

@@ -18,7 +18,7 @@ using Encoding = AggregateHalf::Encoding;
 
 /// Before the bytes of a state: format, major version of the server, encoding, checksum.
 constexpr std::size_t header_size = 7;
-constexpr char format_version = 1;
+constexpr char format_version = 2;
 constexpr int major_version = PG_MAJORVERSION_NUM;
 
 /// Keeps a value that `advance` got in the group's memory, as the Agg node does: a function may

@@ -16,6 +16,7 @@ struct Split {
   List* groups;      ///< TargetEntry: expressions of the shards' GROUP BY
   List* clauses;     ///< SortGroupClause, of the same
   List* aggregates;  ///< Aggref, no two equal
+  List* states;      ///< those of them whose states the shards compute, no two with the same
   List* additional;  ///< TargetEntry of the coordinator: groups that GROUP BY implies
 };
 
@@ -101,7 +102,7 @@ Query* shard_query(const Split& split) {
   query->constraintDeps = NIL;
   query->targetList = NIL;
   query->groupClause = static_cast<List*>(copyObject(split.clauses));
-  query->hasAggs = split.aggregates != NIL;
+  query->hasAggs = split.states != NIL;
   AttrNumber number = 0;
   ListCell* cell;
   foreach (cell, split.groups) {
@@ -112,7 +113,7 @@ Query* shard_query(const Split& split) {
     group->resname = psprintf("g%d", number);
     query->targetList = lappend(query->targetList, group);
   }
-  foreach (cell, split.aggregates) {
+  foreach (cell, split.states) {
     ++number;
     query->targetList =
         lappend(query->targetList,
@@ -144,11 +145,38 @@ Node* result_hint(const Aggref* aggregate) {
       makeConst(aggregate->aggtype, -1, aggregate->aggcollid, length, 0, true, by_value));
 }
 
+AggregateCall call_of(const Aggref* aggregate) {
+  const auto arguments = static_cast<std::size_t>(list_length(aggregate->aggargtypes));
+  auto* const types = static_cast<Oid*>(palloc(sizeof(Oid) * (arguments + 1)));
+  for (std::size_t i = 0; i < arguments; ++i)
+    types[i] = list_nth_oid(aggregate->aggargtypes, static_cast<int>(i));
+  return {aggregate->aggfnoid, {types, arguments}, aggregate->inputcollid};
+}
+
+/// Whether both go through the same states: of the same rows, by the same functions.
+bool share_state(const Aggref* one, const Aggref* other) {
+  return equal(one->args, other->args) && equal(one->aggfilter, other->aggfilter) &&
+         equal(one->aggargtypes, other->aggargtypes) &&
+         has_same_states(call_of(one), call_of(other));
+}
+
+/// Where the state of an aggregate is among the shards' columns a1, a2, ..., counted from 0; -1
+/// when it has yet to be added.
+int find_state(const Split& split, const Aggref* aggregate) {
+  int number = 0;
+  ListCell* cell;
+  foreach (cell, split.states) {
+    if (share_state(static_cast<Aggref*>(lfirst(cell)), aggregate)) return number;
+    ++number;
+  }
+  return -1;
+}
+
 /// order_proc.combine in place of aggregate `number`, counted from 0.
 Node* combine_call(const Split& split, const Aggref* aggregate, int number) {
+  const int column = list_length(split.groups) + find_state(split, aggregate) + 1;
   Node* const state = reinterpret_cast<Node*>(
-      makeVar(1, static_cast<AttrNumber>(list_length(split.groups) + number + 1), BYTEAOID, -1,
-              InvalidOid, 0));
+      makeVar(1, static_cast<AttrNumber>(column), BYTEAOID, -1, InvalidOid, 0));
   const bool as_text = split.source == RowSource::text;
   List* const arguments =
       as_text ? list_make4(procedure_constant(aggregate->aggfnoid), types_constant(aggregate),
@@ -221,6 +249,8 @@ bool collect(Node* node, void* context) {
   if (IsA(node, Aggref)) {
     check_aggregate(reinterpret_cast<Aggref*>(node));
     split->aggregates = list_append_unique(split->aggregates, node);
+    if (find_state(*split, reinterpret_cast<Aggref*>(node)) < 0)
+      split->states = lappend(split->states, node);
     return false;
   }
   if (IsA(node, Var)) {
@@ -283,7 +313,7 @@ RangeTblEntry* row_source_entry(const Split& split, const char* shard_text) {
                    "It cannot travel as a column.", "Group by its parts.");
     add("g", i + 1, column->vartype, column->vartypmod, column->varcollid);
   }
-  for (int i = 0; i < list_length(split.aggregates); ++i) add("a", i + 1, BYTEAOID, -1, InvalidOid);
+  for (int i = 0; i < list_length(split.states); ++i) add("a", i + 1, BYTEAOID, -1, InvalidOid);
   RangeTblEntry* const entry = makeNode(RangeTblEntry);
   entry->rtekind = RTE_FUNCTION;
   entry->functions = list_make1(function);
@@ -325,14 +355,7 @@ std::span<const AggregateCall> calls_of(const List* aggregates) {
       palloc0(sizeof(AggregateCall) * static_cast<Size>(list_length(aggregates) + 1)));
   std::size_t count = 0;
   const ListCell* cell;
-  foreach (cell, aggregates) {
-    const auto* const aggregate = static_cast<Aggref*>(lfirst(cell));
-    const auto arguments = static_cast<std::size_t>(list_length(aggregate->aggargtypes));
-    auto* const types = static_cast<Oid*>(palloc(sizeof(Oid) * (arguments + 1)));
-    for (std::size_t i = 0; i < arguments; ++i)
-      types[i] = list_nth_oid(aggregate->aggargtypes, static_cast<int>(i));
-    calls[count++] = {aggregate->aggfnoid, {types, arguments}};
-  }
+  foreach (cell, aggregates) calls[count++] = call_of(static_cast<Aggref*>(lfirst(cell)));
   return {calls, count};
 }
 
