@@ -2,6 +2,10 @@
 // mends it.
 #include "store_shape.hpp"
 
+extern "C" {
+#include "utils/catcache.h"
+}
+
 #include "pg/compat.hpp"
 #include "pg/error.hpp"
 
@@ -191,22 +195,44 @@ void check_tables(const Store& store) {
       not_a_table(table_names[i].name);
 }
 
+namespace {
+
+/// The type of a column; InvalidOid without one.
+Oid type_in(CatCList* attributes, const char* column) {
+  for (int i = 0; i < attributes->n_members; ++i) {
+    const auto& attribute =
+        *reinterpret_cast<Form_pg_attribute>(GETSTRUCT(&attributes->members[i]->tuple));
+    if (!attribute.attisdropped && std::string_view(NameStr(attribute.attname)) == column)
+      return attribute.atttypid;
+  }
+  return InvalidOid;
+}
+
+void check_column(const Column& column, Oid type) {
+  const char* const name = table_name(column.table);
+  if (!OidIsValid(type))
+    mismatch(psprintf("column \"%s\" of order_store.%s is missing", column.name, name),
+             psprintf("ALTER TABLE order_store.%s ADD COLUMN %s %s;", name, column.name,
+                      format_type_be(column.type)));
+  if (getBaseType(type) != column.type)
+    mismatch(psprintf("column \"%s\" of order_store.%s has type %s, not %s", column.name, name,
+                      format_type_be(type), format_type_be(column.type)),
+             psprintf("ALTER TABLE order_store.%s ALTER COLUMN %s TYPE %s;", name, column.name,
+                      format_type_be(column.type)));
+}
+
+}  // namespace
+
 void check_columns(const Store& store) {
-  for (const Column& column : columns) {
-    if (store.layout.index < column.since || store.layout.index >= column.until) continue;
-    const Oid table = store.table(column.table);
-    const AttrNumber number = get_attnum(table, column.name);
-    const char* const name = table_name(column.table);
-    if (number == InvalidAttrNumber)
-      mismatch(psprintf("column \"%s\" of order_store.%s is missing", column.name, name),
-               psprintf("ALTER TABLE order_store.%s ADD COLUMN %s %s;", name, column.name,
-                        format_type_be(column.type)));
-    const Oid type = get_atttype(table, number);
-    if (getBaseType(type) != column.type)
-      mismatch(psprintf("column \"%s\" of order_store.%s has type %s, not %s", column.name, name,
-                        format_type_be(type), format_type_be(column.type)),
-               psprintf("ALTER TABLE order_store.%s ALTER COLUMN %s TYPE %s;", name, column.name,
-                        format_type_be(column.type)));
+  for (std::size_t table = 0; table < table_count; ++table) {
+    if (store.layout.index < table_names[table].since) continue;
+    // All of a table at once: one by one they would be most of the time of a session's first call.
+    CatCList* const attributes = SearchSysCacheList1(ATTNUM, ObjectIdGetDatum(store.tables[table]));
+    for (const Column& column : columns)
+      if (column.table == static_cast<Table>(table) && store.layout.index >= column.since &&
+          store.layout.index < column.until)
+        check_column(column, type_in(attributes, column.name));
+    ReleaseCatCacheList(attributes);
   }
   for (const auto& [name, since] : sequence_names) {
     if (store.layout.index < since) continue;
