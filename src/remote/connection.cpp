@@ -106,6 +106,7 @@ void server_altered(Datum, int, uint32) {
 
 void watch_servers() {
   if (watching) return;
+  name_shard_wait();
   watching = true;
   CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_altered, 0);
   CacheRegisterSyscacheCallback(USERMAPPINGOID, server_altered, 0);

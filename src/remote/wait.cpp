@@ -1,5 +1,7 @@
 #include "remote/wait.hpp"
 
+#include "pg/wait_events.hpp"
+
 namespace order_proc::remote {
 
 namespace {
@@ -7,6 +9,8 @@ namespace {
 /// A signal that comes just before the call sleeps does not wake it: then this is how long an
 /// interrupt waits. It costs less than holding signals back around each sleep.
 constexpr int longest_sleep = 50;
+
+uint32 shard_event = PG_WAIT_EXTENSION;
 
 /// Milliseconds to sleep, rounded up.
 int sleep_for(Deadline deadline) {
@@ -22,6 +26,10 @@ Deadline after_milliseconds(int milliseconds) {
   return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), static_cast<int64>(milliseconds));
 }
 
+void name_shard_wait() {
+  if (shard_event == PG_WAIT_EXTENSION) shard_event = pg::name_wait_event("OrderProcShard");
+}
+
 bool passed(Deadline deadline) {
   return deadline != never && GetCurrentTimestamp() >= deadline;
 }
@@ -29,7 +37,7 @@ bool passed(Deadline deadline) {
 bool wait_ready(std::span<pollfd> descriptors, Deadline deadline, Interrupts interrupts) {
   for (;;) {
     if (interrupts == Interrupts::serve) CHECK_FOR_INTERRUPTS();
-    pgstat_report_wait_start(PG_WAIT_EXTENSION);
+    pgstat_report_wait_start(shard_event);
     const int ready = poll(descriptors.data(), descriptors.size(), sleep_for(deadline));
     pgstat_report_wait_end();
     if (ready > 0) return true;

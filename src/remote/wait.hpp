@@ -19,6 +19,10 @@ inline constexpr Deadline never = 0;
 Deadline after_milliseconds(int milliseconds);
 bool passed(Deadline deadline);
 
+/// Gives waits for shards their name, where the server has names for those of extensions; raises,
+/// so it is called before the first connection and not in a wait.
+void name_shard_wait();
+
 /// Whether interrupts (cancel, statement_timeout, termination) may raise out of a wait. Not in the
 /// callbacks of commit and abort.
 enum class Interrupts { serve, hold };
