@@ -38,11 +38,15 @@ void queue_find(remote::Connection& connection) {
   remote::queue(connection, find_in_doubt, remote::Step::call, {});
 }
 
-/// What is in doubt, and where.
+/// What a look at the shards found: what is in doubt, and where; or that sessions were gone.
 struct Doubt {
   const remote::Connection* connection = nullptr;
   const char* gid = nullptr;
+  bool gone = false;  ///< of some: see reopen_gone
 };
+
+/// Whether connections may turn out to be broken: nobody has used them since they were got.
+enum class Turn { first, again };
 
 [[noreturn]] void no_answer(const remote::Connection& connection) {
   ereport(ERROR, errcode(ERRCODE_CONNECTION_FAILURE),
@@ -51,26 +55,42 @@ struct Doubt {
           errhint("SELECT * FROM order_proc.shard_status;"));
 }
 
+/// Whether the session on the shard was gone and had nothing of the transaction.
+bool may_reopen(const remote::Connection& connection) {
+  return connection.depth == 0 && remote::session_gone(connection);
+}
+
 /// Reads the answers to queue_find, and what was sent behind it.
-Doubt take_answers(std::span<remote::Connection* const> connections) {
+Doubt take_answers(std::span<remote::Connection* const> connections, Turn turn) {
   const remote::Deadline deadline = remote::after_milliseconds(answer_timeout);
   Doubt doubt;
   for (remote::Connection* const connection : connections) {
     while (const PGresult* const result =
                remote::next_result(*connection, remote::Interrupts::serve, deadline))
-      if (PQntuples(result) > 0) doubt = {connection, pstrdup(PQgetvalue(result, 0, 0))};
+      if (PQntuples(result) > 0) {
+        doubt.connection = connection;
+        doubt.gid = pstrdup(PQgetvalue(result, 0, 0));
+      }
     if (connection->in_flight) no_answer(*connection);
-    remote::raise_error(*connection);
+    if (turn == Turn::first && may_reopen(*connection))
+      doubt.gone = true;
+    else
+      remote::raise_error(*connection);
   }
   return doubt;
 }
 
-Doubt find_doubt(std::span<remote::Connection* const> connections) {
+Doubt find_doubt(std::span<remote::Connection* const> connections, Turn turn) {
   for (remote::Connection* const connection : connections) {
     queue_find(*connection);
     remote::send(*connection);
   }
-  return take_answers(connections);
+  return take_answers(connections, turn);
+}
+
+void reopen_gone(std::span<remote::Connection* const> connections) {
+  for (remote::Connection* const connection : connections)
+    if (may_reopen(*connection)) (void)remote::reopen(*connection);
 }
 
 constexpr uint64 barrier_key = 0;
@@ -100,7 +120,7 @@ void wait_for_settlement(const Doubt& doubt, remote::Deadline deadline) {
 // --- snapshots -----------------------------------------------------------------------------------
 
 /// READ COMMITTED: a transaction apart for the statement. One round trip.
-Doubt take_snapshots_apart(std::span<remote::Connection* const> connections) {
+Doubt take_snapshots_apart(std::span<remote::Connection* const> connections, Turn turn) {
   for (remote::Connection* const connection : connections) {
     // Settings of a session, if it keeps them.
     if (!connection->pooled) remote::begin(*connection, remote::Use::read);
@@ -109,13 +129,13 @@ Doubt take_snapshots_apart(std::span<remote::Connection* const> connections) {
     remote::begin_snapshot(*connection);
     remote::send(*connection);
   }
-  return take_answers(connections);
+  return take_answers(connections, turn);
 }
 
 /// Stricter levels: the transactions that end with the local one.
-Doubt take_snapshots_inside(std::span<remote::Connection* const> connections) {
-  const Doubt doubt = find_doubt(connections);
-  if (doubt.connection != nullptr) return doubt;
+Doubt take_snapshots_inside(std::span<remote::Connection* const> connections, Turn turn) {
+  const Doubt doubt = find_doubt(connections, turn);
+  if (doubt.connection != nullptr || doubt.gone) return doubt;
   ++cuts_taken;
   for (remote::Connection* const connection : connections) {
     remote::begin(*connection, remote::Use::read);
@@ -123,7 +143,7 @@ Doubt take_snapshots_inside(std::span<remote::Connection* const> connections) {
     connection->cut = cuts_taken;
     remote::send(*connection);
   }
-  return take_answers(connections);
+  return take_answers(connections, Turn::again);
 }
 
 /// Ends transactions apart on which nothing was started.
@@ -135,16 +155,23 @@ void drop_snapshots(std::span<remote::Connection* const> connections) {
   }
 }
 
-void take_snapshots(std::span<remote::Connection* const> connections) {
-  const remote::Deadline deadline = remote::after_milliseconds(cut_timeout);
-  for (;;) {
+/// Closes the barrier and looks at the shards until nothing is in doubt there. Commits do not wait
+/// while connections that were found broken are replaced.
+template <typename F>
+void look_behind_barrier(std::span<remote::Connection* const> connections, F&& look) {
+  remote::Deadline deadline = remote::after_milliseconds(cut_timeout);
+  for (Turn turn = Turn::first;; turn = Turn::again) {
     close_barrier(deadline);
-    const Doubt doubt = IsolationUsesXactSnapshot() ? take_snapshots_inside(connections)
-                                                    : take_snapshots_apart(connections);
-    if (doubt.connection == nullptr) return open_commit_barrier();
+    const Doubt doubt = look(connections, turn);
+    if (doubt.connection == nullptr && !doubt.gone) return;
+    if (doubt.gone) {
+      open_commit_barrier();
+      reopen_gone(connections);
+      deadline = remote::after_milliseconds(cut_timeout);
+    }
     drop_snapshots(connections);
-    (void)take_answers(connections);
-    wait_for_settlement(doubt, deadline);
+    (void)take_answers(connections, Turn::again);
+    if (!doubt.gone) wait_for_settlement(doubt, deadline);
   }
 }
 
@@ -180,7 +207,12 @@ void join_commit_barrier() {
 
 bool in_doubt_on(remote::Connection& connection) {
   remote::Connection* const one[] = {&connection};
-  return find_doubt(one).connection != nullptr;
+  Doubt doubt = find_doubt(one, Turn::first);
+  if (doubt.gone) {
+    reopen_gone(one);
+    doubt = find_doubt(one, Turn::again);
+  }
+  return doubt.connection != nullptr;
 }
 
 void open_commit_barrier() {
@@ -188,13 +220,7 @@ void open_commit_barrier() {
 }
 
 void close_commit_barrier(std::span<remote::Connection* const> connections) {
-  const remote::Deadline deadline = remote::after_milliseconds(cut_timeout);
-  for (;;) {
-    close_barrier(deadline);
-    const Doubt doubt = find_doubt(connections);
-    if (doubt.connection == nullptr) return;
-    wait_for_settlement(doubt, deadline);
-  }
+  look_behind_barrier(connections, find_doubt);
 }
 
 void take_cut(std::span<remote::Connection* const> connections) {
@@ -206,7 +232,10 @@ void take_cut(std::span<remote::Connection* const> connections) {
             errdetail("It does not know which transactions are being committed."),
             errhint("Read on the primary, or SET order_proc.read_consistency = eventual;"));
   if (!IsolationUsesXactSnapshot()) remote::end_reads(connections);
-  if (!has_cut(connections)) take_snapshots(connections);
+  if (has_cut(connections)) return;
+  look_behind_barrier(connections,
+                      IsolationUsesXactSnapshot() ? take_snapshots_inside : take_snapshots_apart);
+  open_commit_barrier();
 }
 
 void end_unused_cut(std::span<remote::Connection* const> connections) {

@@ -6,10 +6,12 @@
 // Memory: the document, 8 bytes an order for its id, and what one order needs. Over shards also the
 // text of their parts, until it is sent.
 #include "create_order.hpp"
+#include "moved_slots.hpp"
 #include "order_json.hpp"
 #include "pg/arrays.hpp"
 #include "remote/pipeline.hpp"
 #include "routing.hpp"
+#include "slots.hpp"
 
 namespace order_proc {
 
@@ -81,19 +83,32 @@ Datum id_array(const int64* ids, std::size_t count) {
 /// A shard's orders.
 struct Part {
   remote::Connection* connection;
+  int depth;            ///< of its transaction, before the call
   StringInfoData text;  ///< a text datum in the making: room for the header, then the JSON
-  int64* numbers;
+  int64* numbers;       ///< where they are in the document
   std::size_t count;
 };
 
-/// The orders by shard; `shards` gets the one of each order. Those without orders have an empty
-/// part.
-std::span<Part> split(const Orders& orders, const Cluster& cluster, int16* shards) {
-  auto* const parts = static_cast<Part*>(palloc0(sizeof(Part) * cluster.shard_count));
+/// What is noted of an order: its slot, until it is made.
+constexpr int16 made = -1;
+
+int16* find_slots(const Orders& orders) {
+  auto* const slots = allocate<int16>(orders.count);
+  const Store& store = open_store_for_anyone();
   for_each_order(orders, [&](std::size_t i, const OrderRequest& request) {
-    shards[i] = static_cast<int16>(shard_of_customer(cluster, request.customer_id).shard_id);
-    ++parts[shards[i]].count;
+    slots[i] = static_cast<int16>(slot_of_customer(store, request.customer_id));
   });
+  return slots;
+}
+
+/// The orders that are yet to be made, by shard. Those without orders have an empty part.
+std::span<Part> split(const Orders& orders, const Cluster& cluster, const int16* slots) {
+  auto* const parts = static_cast<Part*>(palloc0(sizeof(Part) * cluster.shard_count));
+  const auto part_of = [&](std::size_t i) -> Part& {
+    return parts[static_cast<std::size_t>(shard_of_slot(cluster, slots[i]).shard_id)];
+  };
+  for (std::size_t i = 0; i < orders.count; ++i)
+    if (slots[i] != made) ++part_of(i).count;
   for (std::size_t shard = 0; shard < cluster.shard_count; ++shard) {
     Part& part = parts[shard];
     if (part.count == 0) continue;
@@ -104,10 +119,11 @@ std::span<Part> split(const Orders& orders, const Cluster& cluster, int16* shard
   }
   pg::for_each_element(orders.list, [&](std::size_t i, const JsonbValue& element) {
     CHECK_FOR_INTERRUPTS();
-    Part& part = parts[shards[i]];
+    if (slots[i] == made) return;
+    Part& part = part_of(i);
     appendStringInfoChar(&part.text, part.count == 0 ? '[' : ',');
     (void)JsonbToCString(&part.text, element.val.binary.data, element.val.binary.len);
-    part.numbers[part.count++] = orders.number(i);
+    part.numbers[part.count++] = static_cast<int64>(i);
   });
   return {parts, cluster.shard_count};
 }
@@ -122,7 +138,10 @@ std::span<remote::Connection*> connect_parts(const Cluster& cluster, std::span<P
   remote::connect({targets, count}, {connections, count});
   count = 0;
   for (Part& part : parts)
-    if (part.count > 0) part.connection = connections[count++];
+    if (part.count > 0) {
+      part.connection = connections[count++];
+      part.depth = part.connection->depth;
+    }
   return {connections, count};
 }
 
@@ -155,41 +174,82 @@ int64 order_in_error(const Part& part) {
 }
 
 /// Takes the ids of a part, which come in its order.
-void take_ids(const Part& part, Datum answer, int64* ids, const int16* shards, std::size_t count) {
+void take_ids(const Part& part, Datum answer, int64* ids, int16* slots) {
   ArrayType* const array = DatumGetArrayTypeP(answer);
-  const auto* const made = reinterpret_cast<const int64*>(ARR_DATA_PTR(array));
+  const auto* const its = reinterpret_cast<const int64*>(ARR_DATA_PTR(array));
   if (static_cast<std::size_t>(ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))) != part.count ||
       array_contains_nulls(array))
     elog(ERROR, "shard %d made another number of orders than it was asked for",
          part.connection->shard_id);
-  std::size_t at = 0;
-  for (std::size_t i = 0; i < count && at < part.count; ++i)
-    if (shards[i] == part.connection->shard_id) ids[i] = made[at++];
+  for (std::size_t i = 0; i < part.count; ++i) {
+    ids[part.numbers[i]] = its[i];
+    slots[part.numbers[i]] = made;
+  }
 }
 
-/// Makes them on the shards. Of several errors the one of the first order is raised.
-void make_all_on_shards(const Orders& orders, const Cluster& cluster, int64* ids) {
-  auto* const shards = allocate<int16>(orders.count);
-  const std::span<Part> parts = split(orders, cluster, shards);
+bool failed(const Part& part) {
+  return part.count > 0 && (part.connection->error != nullptr || part.connection->lost);
+}
+
+/// Undoes what the shards refused because a slot was not there (any more); false when nothing was
+/// refused. Raises what failed otherwise, or cannot be undone by itself, or is refused for too
+/// long: of several errors the one of the first order.
+bool undo_refused(std::span<const Part> parts, remote::Deadline deadline) {
+  const Part* first = nullptr;
+  const auto take = [&](const Part& part) {
+    if (first == nullptr || order_in_error(part) < order_in_error(*first)) first = &part;
+  };
+  for (const Part& part : parts)
+    if (failed(part) && !slot_was_away(*part.connection)) take(part);
+  if (first != nullptr) remote::raise_error(*first->connection);
+  bool any = false;
+  for (const Part& part : parts) {
+    if (!failed(part)) continue;
+    any = true;
+    if (remote::passed(deadline) || !remote::undo_call(*part.connection, part.depth)) take(part);
+  }
+  if (first != nullptr) remote::raise_error(*first->connection);
+  return any;
+}
+
+/// Asks each shard once for the orders that are yet to be made there.
+std::span<Part> ask_shards(const Orders& orders, const Cluster& cluster, FunctionCallInfo arguments,
+                           int64* ids, int16* slots) {
+  const std::span<Part> parts = split(orders, cluster, slots);
   const auto connections = connect_parts(cluster, parts);
+  RemoteCall call(arguments, remote::Use::write);
+  for (Part& part : parts)
+    if (part.count > 0) start(call, part);
+  remote::flush_all(connections);
+  for (const Part& part : parts) {
+    if (part.count == 0) continue;
+    while (const auto answer = call.next_or_error(*part.connection))
+      take_ids(part, answer->datum, ids, slots);
+  }
+  return parts;
+}
+
+/// Makes them on the shards. Orders whose slot is on its way to another shard are sent again, by
+/// the map as it is then.
+void make_all_on_shards(const Orders& orders, const Cluster& cluster, int64* ids) {
+  int16* const slots = find_slots(orders);
   FmgrInfo function;
   fmgr_info(create_orders_of_shard(), &function);
   LOCAL_FCINFO(arguments, 2);
   InitFunctionCallInfoData(*arguments, &function, 2, InvalidOid, nullptr, nullptr);
   arguments->args[0].isnull = arguments->args[1].isnull = true;
-  RemoteCall call(arguments, remote::Use::write);
-  for (Part& part : parts)
-    if (part.count > 0) start(call, part);
-  remote::flush_all(connections);
-  const Part* failed = nullptr;
-  for (const Part& part : parts) {
-    if (part.count == 0) continue;
-    while (const auto answer = call.next_or_error(*part.connection))
-      take_ids(part, answer->datum, ids, shards, orders.count);
-    if (part.connection->error == nullptr && !part.connection->lost) continue;
-    if (failed == nullptr || order_in_error(part) < order_in_error(*failed)) failed = &part;
+  const MemoryContext memory =
+      AllocSetContextCreate(CurrentMemoryContext, "order_proc parts", ALLOCSET_DEFAULT_SIZES);
+  const remote::Deadline deadline = remote::after_milliseconds(look_for_slot);
+  for (;;) {
+    const MemoryContext saved = MemoryContextSwitchTo(memory);
+    const bool again = undo_refused(ask_shards(orders, cluster, arguments, ids, slots), deadline);
+    MemoryContextSwitchTo(saved);
+    MemoryContextReset(memory);
+    if (!again) break;
+    look_again();
   }
-  if (failed != nullptr) remote::raise_error(*failed->connection);
+  MemoryContextDelete(memory);
 }
 
 void require_writable() {

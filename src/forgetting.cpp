@@ -41,18 +41,51 @@ bool leaves_receipts(const char* base) {
 
 enum class Part { carried_out, pending, missing };
 
-const ShardView* view_of(std::span<const ShardView> views, int shard_id) {
+/// What all shards have prepared, by base; a base may be there for several shards.
+using Prepared = std::span<const Orphan* const>;
+
+int compare_bases(const void* a, const void* b, void*) {
+  return strcmp((*static_cast<const Orphan* const*>(a))->base,
+                (*static_cast<const Orphan* const*>(b))->base);
+}
+
+Prepared sort_orphans(std::span<const ShardView> views) {
+  std::size_t count = 0;
+  for (const ShardView& view : views) count += view.orphans.size();
+  auto** const sorted =
+      static_cast<const Orphan**>(palloc_extended(sizeof(Orphan*) * (count + 1), MCXT_ALLOC_HUGE));
+  count = 0;
   for (const ShardView& view : views)
-    if (view.target.shard_id == shard_id) return &view;
-  return nullptr;
+    for (const Orphan& orphan : view.orphans) sorted[count++] = &orphan;
+  qsort_interruptible(sorted, count, sizeof(Orphan*), compare_bases, nullptr);
+  return {sorted, count};
+}
+
+/// Those of one transaction.
+Prepared parts_of(Prepared prepared, const char* base) {
+  const auto first = std::lower_bound(
+      prepared.begin(), prepared.end(), base,
+      [](const Orphan* orphan, const char* text) { return strcmp(orphan->base, text) < 0; });
+  auto last = first;
+  while (last != prepared.end() && strcmp((*last)->base, base) == 0) ++last;
+  return {first, last};
+}
+
+const ShardView* view_of(std::span<const ShardView> views, int shard_id) {
+  const auto at = static_cast<std::size_t>(shard_id);
+  return at < views.size() && views[at].target.shard_id == shard_id ? &views[at] : nullptr;
 }
 
 /// What a shard has made of a decision; `missing` unless a receipt proves otherwise.
-Part part_of(const Decision& decision, const ShardView* view) {
+Part part_of(const Decision& decision, Prepared parts, const ShardView* view) {
   if (view == nullptr || view->connection == nullptr) return Part::pending;
-  for (const Orphan& orphan : view->orphans)
-    if (std::string_view(orphan.base) == decision.base)
-      return orphan.settled ? Part::carried_out : Part::pending;
+  bool was_prepared = false;
+  for (const Orphan* const orphan : parts) {
+    if (orphan->shard_id != view->target.shard_id) continue;
+    if (!orphan->settled) return Part::pending;
+    was_prepared = true;
+  }
+  if (was_prepared) return Part::carried_out;
   if (view->more) return Part::pending;
   return leaves_receipts(decision.base) ? Part::missing : Part::carried_out;
 }
@@ -109,21 +142,25 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
   // A session forgets its decision first, and then the receipts: where the row is gone by now they
   // may be, too.
   const auto still_there = find_decisions(store, {bases, count});
+  const Prepared prepared = sort_orphans(views);
   std::size_t done = 0;
   int left = 0;
   for (const Decision& decision : decisions) {
+    CHECK_FOR_INTERRUPTS();
     if (!decision.over || !is_among(still_there, decision.base)) continue;
+    const Prepared parts = parts_of(prepared, decision.base);
     auto* const missing =
         static_cast<int32*>(palloc(sizeof(int32) * (decision.shard_ids.size() + 1)));
     std::size_t missing_count = 0;
     bool pending = false;
     for (const int32 shard : decision.shard_ids) {
-      const Part part = part_of(decision, view_of(views, shard));
+      const Part part = part_of(decision, parts, view_of(views, shard));
       pending |= part == Part::pending;
       if (part == Part::missing && !has_receipt(receipts, decision.base, shard))
         missing[missing_count++] = shard;
     }
     if (missing_count > 0) tell_damage(store, decision, {missing, missing_count}, results);
+    pfree(missing);
     if (pending || missing_count > 0)
       ++left;
     else
@@ -138,29 +175,20 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
   return left;
 }
 
-namespace {
-
-bool is_prepared(std::span<const ShardView> views, const char* base) {
-  return std::any_of(views.begin(), views.end(), [&](const ShardView& view) {
-    return std::any_of(view.orphans.begin(), view.orphans.end(),
-                       [&](const Orphan& orphan) { return std::string_view(orphan.base) == base; });
-  });
-}
-
-}  // namespace
-
 /// Receipts whose decision was forgotten: all shards had committed. While something of the
 /// transaction is prepared anywhere, or a shard is silent, they stay: they may be the only proof.
 void forget_receipts(std::span<const char* const> decided, std::span<ShardView> views,
                      int patience) {
   if (!all_reached(views)) return;
+  const Prepared prepared = sort_orphans(views);
   for (const ShardView& view : views) {
     StringInfoData gone;
     initStringInfo(&gone);
     ListCell* cell;
     foreach (cell, view.old_receipts) {
       const char* const base = strVal(lfirst(cell));
-      if (is_among(decided, base) || is_prepared(views, base)) continue;
+      CHECK_FOR_INTERRUPTS();
+      if (is_among(decided, base) || !parts_of(prepared, base).empty()) continue;
       appendStringInfo(&gone, "%c%s", gone.len == 0 ? '{' : ',', base);
     }
     if (gone.len == 0) continue;

@@ -1,6 +1,6 @@
-// The SQL side of imports: the triggers of the views, the settings, last_import(). BEFORE STATEMENT
-// pushes an import, the row trigger feeds it, AFTER STATEMENT loads and pops it: so an INSERT
-// inside another's SELECT list has an import of its own.
+// The SQL side of imports: the triggers of the views, the settings. BEFORE STATEMENT pushes an
+// import, the row trigger feeds it, AFTER STATEMENT loads and pops it: so an INSERT inside
+// another's SELECT list has an import of its own.
 #include "import.hpp"
 
 #include "amounts.hpp"
@@ -34,23 +34,6 @@ constexpr std::array<std::string_view, column_count> header{
 
 Import* current = nullptr;  ///< the innermost one
 
-/// What last_import() tells.
-struct LastImport {
-  ImportCounts counts;
-  TimestampTz start;
-  TimestampTz end;
-};
-LastImport last_import;
-
-/// An import that is undone never was: what last_import() told before each import of this
-/// transaction, the newest first. In the transaction's memory.
-struct Undo {
-  Undo* older;
-  SubTransactionId subtransaction;
-  LastImport before;
-};
-Undo* undo = nullptr;
-
 /// Takes the import off the stack, wherever it stands.
 void forget_import(void* argument) {
   for (Import** link = &current; *link != nullptr; link = &(*link)->outer)
@@ -58,30 +41,6 @@ void forget_import(void* argument) {
       *link = (*link)->outer;
       return;
     }
-}
-
-void note_last_import(const Import& import) {
-  auto* const entry = static_cast<Undo*>(MemoryContextAlloc(TopTransactionContext, sizeof(Undo)));
-  *entry = {undo, GetCurrentSubTransactionId(), last_import};
-  undo = entry;
-  last_import = {import.counts, import.start, GetCurrentTimestamp()};
-}
-
-void end_of_subtransaction(SubXactEvent event, SubTransactionId ended, SubTransactionId parent,
-                           void*) {
-  if (event == SUBXACT_EVENT_ABORT_SUB)
-    for (; undo != nullptr && undo->subtransaction == ended; undo = undo->older)
-      last_import = undo->before;
-  if (event == SUBXACT_EVENT_COMMIT_SUB)
-    for (Undo* entry = undo; entry != nullptr && entry->subtransaction == ended;
-         entry = entry->older)
-      entry->subtransaction = parent;
-}
-
-void end_of_transaction(XactEvent event, void*) {
-  if (event == XACT_EVENT_ABORT)
-    for (; undo != nullptr; undo = undo->older) last_import = undo->before;
-  if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE) undo = nullptr;
 }
 
 void begin_sort(Import& import) {
@@ -325,8 +284,6 @@ void define_import_settings() {
   DefineCustomBoolVariable(
       "order_proc.import_create_customers", "Makes the unknown customers of imports.", nullptr,
       &import_create_customers, false, PGC_USERSET, 0, nullptr, nullptr, nullptr);
-  RegisterXactCallback(end_of_transaction, nullptr);
-  RegisterSubXactCallback(end_of_subtransaction, nullptr);
 }
 
 extern "C" {
@@ -382,29 +339,6 @@ Datum order_proc_end_import(PG_FUNCTION_ARGS) {
   note_last_import(import);
   MemoryContextDelete(import.memory);
   return PointerGetDatum(nullptr);
-}
-
-PG_FUNCTION_INFO_V1(order_proc_last_import);
-Datum order_proc_last_import(PG_FUNCTION_ARGS) {
-  static constexpr std::array<std::string_view, 9> names{"import_id", "lines",      "rejected",
-                                                         "orders",    "items",      "known",
-                                                         "customers", "started_at", "duration"};
-  static pg::RecordType type{names};
-  type.prepare(fcinfo);
-  const auto& [counts, start, end] = last_import;
-  if (counts.import_id == 0) PG_RETURN_NULL();
-  const std::array values{
-      Int64GetDatum(counts.import_id),
-      Int64GetDatum(counts.lines),
-      Int64GetDatum(counts.rejected),
-      Int64GetDatum(counts.orders),
-      Int64GetDatum(counts.items),
-      Int64GetDatum(counts.known),
-      Int64GetDatum(counts.customers),
-      TimestampTzGetDatum(start),
-      DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(end), TimestampTzGetDatum(start))};
-  constexpr std::array<bool, 9> nulls{};
-  return type.form(values.data(), nulls.data());
 }
 
 }  // extern "C"

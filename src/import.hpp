@@ -98,6 +98,11 @@ struct Reject {
   std::string_view raw;
 };
 
+/// What last_import() tells from now on.
+void note_last_import(const Import& import);
+/// Callbacks; once, from _PG_init.
+void watch_last_import();
+
 /// 42501 unless the caller may make orders and items; OP002 unless amounts have two decimals.
 void require_import_rights(const Store& store);
 void require_two_decimals(const Store& store);

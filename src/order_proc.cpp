@@ -41,6 +41,7 @@ PGDLLEXPORT void _PG_init() {
   watch_cluster();
   watch_commits();
   watch_commands();
+  watch_last_import();
   watch_promotions();
 }
 

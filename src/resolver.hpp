@@ -62,10 +62,11 @@ std::span<ShardView> view_shards(const Store& store, const Cluster& cluster, int
                                  int64 adopted = 0);
 bool all_reached(std::span<const ShardView> views);
 
-/// The receipts among `bases`, on all shards that are reached. One that does not answer is not
-/// reached any more.
+/// The receipts of `bases`, on all shards that are reached, sorted for has_receipt. A shard that
+/// does not answer is not reached any more.
 std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardView> views,
                                        std::span<const char* const> bases, int patience);
+/// With no_shard: of any.
 bool has_receipt(std::span<const Receipt> receipts, const char* base, int shard_id);
 
 /// Decides what is to become of the orphans.

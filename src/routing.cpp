@@ -4,6 +4,7 @@
 #include "routing.hpp"
 
 #include "consistent_cut.hpp"
+#include "moved_slots.hpp"
 #include "pg/compat.hpp"
 #include "pg/encoding.hpp"
 #include "pg/error.hpp"
@@ -204,20 +205,12 @@ std::optional<pg::Value> RemoteCall::next(remote::Connection& connection) {
 
 namespace {
 
-/// How long the shard of a slot is looked for while the slot is on its way to another one.
-constexpr int look_for_slot = 5000;
-constexpr int look_again_after = 20;
-
 /// Whether the call is to be tried again: the shard does not have the slot (any more).
 bool moved(remote::Connection& connection, int depth, remote::Deadline deadline) {
-  if (remote::error_code(connection) != pg::slot_not_here || remote::passed(deadline) ||
+  if (!slot_was_away(connection) || remote::passed(deadline) ||
       !remote::undo_call(connection, depth))
     return false;
-  (void)remote::wait_ready({}, remote::after_milliseconds(look_again_after),
-                           remote::Interrupts::serve);
-  AcceptInvalidationMessages();
-  forget_cluster();
-  (void)cluster_of(open_store_for_anyone());
+  look_again();
   return true;
 }
 

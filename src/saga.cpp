@@ -336,6 +336,7 @@ void report(const pg::ResultSet* results, const OpenSaga& saga, const ErrorData*
 }  // namespace
 
 void compensate_sagas(const Store& store, const pg::ResultSet* results) {
+  if (!store.layout.has_sagas()) return;
   const List* const ids = list_sagas(results != nullptr);
   const ListCell* cell;
   foreach (cell, ids) {

@@ -239,6 +239,53 @@ const char* array_of(std::span<const char* const> bases) {
   return text.data;
 }
 
+int compare_texts(const void* a, const void* b, void*) {
+  return strcmp(*static_cast<const char* const*>(a), *static_cast<const char* const*>(b));
+}
+
+std::span<const char* const> sort_texts(std::span<const char* const> texts) {
+  auto** const sorted = static_cast<const char**>(palloc(sizeof(char*) * (texts.size() + 1)));
+  std::copy(texts.begin(), texts.end(), sorted);
+  qsort_interruptible(sorted, texts.size(), sizeof(char*), compare_texts, nullptr);
+  return {sorted, texts.size()};
+}
+
+/// The same text among `sorted`; null when it is not there.
+const char* find_text(std::span<const char* const> sorted, const char* text) {
+  const auto found =
+      std::lower_bound(sorted.begin(), sorted.end(), text,
+                       [](const char* a, const char* b) { return strcmp(a, b) < 0; });
+  return found != sorted.end() && strcmp(*found, text) == 0 ? *found : nullptr;
+}
+
+/// As many as the shards have, not as many as they could.
+struct Receipts {
+  Receipt* list;
+  std::size_t count;
+  std::size_t room;
+};
+
+void add_receipt(Receipts& receipts, const Receipt& receipt) {
+  if (receipts.count == receipts.room) {
+    receipts.room = std::max<std::size_t>(receipts.room * 2, 64);
+    const Size size = sizeof(Receipt) * receipts.room;
+    receipts.list = static_cast<Receipt*>(
+        receipts.list == nullptr ? palloc(size) : repalloc_huge(receipts.list, size));
+  }
+  receipts.list[receipts.count++] = receipt;
+}
+
+/// By base, then by shard: no_shard comes before all of them.
+static_assert(no_shard < 0);
+int compare_receipts(const Receipt& a, const Receipt& b) {
+  const int by_base = strcmp(a.base, b.base);
+  return by_base != 0 ? by_base : a.shard_id - b.shard_id;
+}
+
+int compare_for_sort(const void* a, const void* b, void*) {
+  return compare_receipts(*static_cast<const Receipt*>(a), *static_cast<const Receipt*>(b));
+}
+
 }  // namespace
 
 std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardView> views,
@@ -251,9 +298,8 @@ std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardVi
                        {{}, values, {}, {}});
     remote::send(*view.connection);
   }
-  auto* const receipts =
-      static_cast<Receipt*>(palloc(sizeof(Receipt) * (bases.size() * views.size() + 1)));
-  std::size_t count = 0;
+  const std::span<const char* const> asked = sort_texts(bases);
+  Receipts receipts{};
   const remote::Deadline deadline = remote::after_milliseconds(patience);
   for (ShardView& view : views) {
     if (view.connection == nullptr) continue;
@@ -261,24 +307,30 @@ std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardVi
         remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
     const int rows = result == nullptr ? 0 : PQntuples(result);
     for (int row = 0; row < rows; ++row) {
-      const char* const base = PQgetvalue(result, row, 0);
+      CHECK_FOR_INTERRUPTS();
+      const char* const base = find_text(asked, PQgetvalue(result, row, 0));
       // Written by somebody else: proves nothing.
-      if (strtoll(PQgetvalue(result, row, 1), nullptr, 10) != receipt_key(cluster, base)) continue;
-      receipts[count++] = {pstrdup(base), view.target.shard_id};
+      if (base == nullptr ||
+          strtoll(PQgetvalue(result, row, 1), nullptr, 10) != receipt_key(cluster, base))
+        continue;
+      add_receipt(receipts, {base, view.target.shard_id});
     }
     if (result != nullptr)
       (void)remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
     if (result == nullptr || view.connection->in_flight || view.connection->lost)
       give_up(view, "it does not answer");
   }
-  return {receipts, count};
+  if (receipts.count > 0)
+    qsort_interruptible(receipts.list, receipts.count, sizeof(Receipt), compare_for_sort, nullptr);
+  return {receipts.list, receipts.count};
 }
 
 bool has_receipt(std::span<const Receipt> receipts, const char* base, int shard_id) {
-  return std::any_of(receipts.begin(), receipts.end(), [&](const Receipt& receipt) {
-    return (shard_id == no_shard || receipt.shard_id == shard_id) &&
-           std::string_view(receipt.base) == base;
-  });
+  const auto found = std::lower_bound(
+      receipts.begin(), receipts.end(), Receipt{base, shard_id},
+      [](const Receipt& a, const Receipt& b) { return compare_receipts(a, b) < 0; });
+  return found != receipts.end() && strcmp(found->base, base) == 0 &&
+         (shard_id == no_shard || found->shard_id == shard_id);
 }
 
 }  // namespace order_proc

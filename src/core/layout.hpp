@@ -21,6 +21,9 @@ inline constexpr std::size_t shards_since = 7;
 /// The layout with receipts of transactions over shards, and the coordinator's identity.
 inline constexpr std::size_t receipts_since = 8;
 
+/// The layout with the table of sagas.
+inline constexpr std::size_t sagas_since = 8;
+
 /// The version whose functions serve imports over shards.
 inline constexpr std::size_t routed_imports_since = 8;
 
@@ -59,6 +62,7 @@ struct Layout {
   constexpr bool has_shards() const noexcept { return index >= shards_since; }
   constexpr bool has_routed_imports() const noexcept { return index >= routed_imports_since; }
   constexpr bool has_receipts() const noexcept { return index >= receipts_since; }
+  constexpr bool has_sagas() const noexcept { return index >= sagas_since; }
 };
 
 }  // namespace order_proc::core

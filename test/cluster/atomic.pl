@@ -262,6 +262,19 @@ gives("$atomic SELECT x FROM order_proc.fan_out('SHOW transaction_isolation') AS
 	join("\n", ('repeatable read') x 4, ('77MB') x 4, '4MB'), 'a query leaves no setting behind');
 refused("$atomic SELECT x FROM order_proc.fan_out('SELECT nextval(''order_store.orders_id_seq'')') AS t(x bigint)", '25006', 'and writes nothing');
 
+# Sessions on shards that end when they are first used, which no look at the connection before could tell: each is stopped, and
+# goes on to its end once it has been asked.
+sub hang_up { return join "\n", '', (map { sprintf q{\! for p in $(psql -XAtq -d '%s' -c "SELECT pid FROM pg_stat_activity WHERE application_name = 'order_proc'"); do kill -STOP $p; kill -TERM $p; (sleep 0.3; kill -CONT $p) >/dev/null 2>&1 </dev/null & done}, $_->connstr('postgres') } @_), ''; }
+my $hang_up = hang_up(@shards[ 1, 3 ]);
+gives("$list$hang_up$list", "8\n8", 'sessions that have ended are replaced, for eventual reads');
+for my $read ($list, "SELECT * FROM order_proc.fan_out_aggregate('SELECT count(*) FROM order_store.orders') AS t(n bigint);", "SELECT sum(n) FROM order_proc.fan_out('SELECT count(*) FROM order_store.orders') AS t(n bigint);", 'SELECT sum(orders) FROM order_proc.order_counts();', "SELECT count(*) FROM order_proc.get_orders(ARRAY[$accounts]);") {
+	gives("$atomic $read$hang_up$read$read", "8\n8\n8", "for atomic ones: $read");
+}
+gives("$atomic $list@{[ hang_up(@shards) ]}BEGIN ISOLATION LEVEL REPEATABLE READ; $list $touch $list COMMIT; $list", "8\n8\nt\n8\n8", 'all of them, at the first read of a REPEATABLE READ transaction');
+refused("$atomic BEGIN ISOLATION LEVEL REPEATABLE READ; $list$hang_up$list COMMIT;", '08006', 'not at a later one');
+refused("$list BEGIN; $touch${hang_up}SELECT count(*) FROM order_proc.create_restore_point('hung up'); COMMIT;", '08006', 'not when the transaction was there');
+gives("$list${hang_up}SELECT count(*) FROM order_proc.create_restore_point('hung up'); $list", "8\n5\n8", 'for a restore point');
+
 my $cluster = $coordinator->safe_psql('postgres', "SELECT lpad(to_hex(coordinator_id), 16, '0') FROM order_store.cluster");
 $shards[2]->safe_psql('postgres', "BEGIN; UPDATE order_store.orders SET notes = 'in doubt'; PREPARE TRANSACTION 'opc1_${cluster}_0000000000000003_aaaaaaaaaaaaaaaa_0002'");
 $began = time;

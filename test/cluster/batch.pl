@@ -3,9 +3,12 @@
 use strict;
 use warnings;
 
+use FindBin;
 use IPC::Run ();
+use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Strikes;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -29,36 +32,8 @@ CREATE TABLE batch AS
   SELECT array_agg((1 + n * 7919 % 100000) << 12 | 1862) AS order_ids, array_agg(n) AS product_ids, array_agg(1 + (n % 9)::int) AS quantities, array_agg(n % 7 + 0.25) AS prices
   FROM generate_series(1::bigint, 1000000) AS n;
 VACUUM ANALYZE;
-
--- Calls "how" for the backend named `application` when its statement is that old, and says after how many milliseconds it
--- had stopped; NULL when the statement ended before.
-CREATE FUNCTION strike(application text, age interval, how text) RETURNS double precision LANGUAGE plpgsql AS $$
-DECLARE
-  victim int;
-  seen boolean := false;
-  struck timestamptz;
-BEGIN
-  FOR i IN 1..60000 LOOP
-    PERFORM pg_stat_clear_snapshot();
-    SELECT max(pid) FILTER (WHERE state = 'active' AND query LIKE 'SELECT count%' AND clock_timestamp() - query_start >= age),
-           seen OR count(*) FILTER (WHERE state = 'active' AND query LIKE 'SELECT count%') > 0
-    INTO victim, seen FROM pg_stat_activity WHERE application_name = application;
-    EXIT WHEN victim IS NOT NULL;
-    IF seen AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = application AND state = 'active' AND query LIKE 'SELECT count%') THEN RETURN NULL; END IF;
-    PERFORM pg_sleep(0.001);
-  END LOOP;
-  IF victim IS NULL THEN RETURN NULL; END IF;
-  struck := clock_timestamp();
-  EXECUTE format('SELECT %s($1)', how) USING victim;
-  LOOP
-    PERFORM pg_stat_clear_snapshot();
-    EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = victim AND state = 'active');
-    PERFORM pg_sleep(0.001);
-  END LOOP;
-  RETURN extract(epoch FROM clock_timestamp() - struck) * 1000;
-END
-$$;
 SQL
+make_strike($node);
 
 my $serial = 0;
 
@@ -113,7 +88,7 @@ for my $way ([ 1_000_000, 'on' ], [ 100_000, 'on' ], [ 1_000_000, 'off' ]) {
 				}
 				else {
 					$batch = start_batch($chunk, $settings);
-					$took = $node->safe_psql('postgres', "SELECT round(strike('$batch->{name}', '$age ms', '$how->[0]'))");
+					$took = strike($node, application => $batch->{name}, statement => '^SELECT count', age => $age, how => $how->[0]);
 					$state = end_batch($batch);
 				}
 				last if $took ne '' && $took <= $soon;

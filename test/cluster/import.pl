@@ -3,9 +3,12 @@ use strict;
 use warnings;
 
 use File::Path qw(make_path);
+use FindBin;
 use IPC::Run ();
+use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Strikes;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -88,34 +91,6 @@ SELECT order_proc.create_store();
 INSERT INTO order_store.customers (id, first_name, email) SELECT n, 'Customer ' || n, n || '@example.invalid' FROM generate_series(1, 10000) AS n;
 VACUUM ANALYZE order_store.customers;
 
--- Calls "how" when the backend named `application` has read and loaded at least that many lines (as pg_stat_progress_copy
--- counts them), and says after how many milliseconds it had stopped; NULL when it was not met there.
-CREATE FUNCTION strike(application text, from_lines bigint, to_lines bigint, how text) RETURNS double precision LANGUAGE plpgsql AS $$
-DECLARE
-  victim int;
-  at bigint;
-  struck timestamptz;
-BEGIN
-  FOR i IN 1..60000 LOOP
-    PERFORM pg_stat_clear_snapshot();
-    SELECT a.pid, p.tuples_processed INTO victim, at FROM pg_stat_activity AS a JOIN pg_stat_progress_copy AS p USING (pid) WHERE a.application_name = application;
-    IF at > to_lines THEN RETURN NULL; END IF;
-    IF at >= from_lines THEN
-      struck := clock_timestamp();
-      EXECUTE format('SELECT %s($1)', how) USING victim;
-      LOOP
-        PERFORM pg_stat_clear_snapshot();
-        EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = victim AND state = 'active');
-        PERFORM pg_sleep(0.001);
-      END LOOP;
-      RETURN extract(epoch FROM clock_timestamp() - struck) * 1000;
-    END IF;
-    PERFORM pg_sleep(0.001);
-  END LOOP;
-  RETURN NULL;
-END
-$$;
-
 -- What an import left without ids, and what may not be left.
 CREATE FUNCTION left_behind() RETURNS text LANGUAGE sql AS $$
   SELECT concat_ws(', ', (SELECT count(*) FROM order_store.orders) || ' orders', (SELECT count(*) FROM order_store.order_items) || ' items',
@@ -125,6 +100,7 @@ CREATE FUNCTION left_behind() RETURNS text LANGUAGE sql AS $$
        AND pid IN (SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'import%')) || ' locks')
 $$;
 SQL
+make_strike($node);
 my $nothing = '0 orders, 0 items, 0 keys, 0 rejects, 0 customers, 0 files, 0 locks';
 
 # Orders of five lines that lie apart; each third line is bad, so that the rejects take their time, too. One customer in
@@ -168,10 +144,6 @@ sub end_import {
 
 my $copy = "COPY order_proc.order_import FROM '$file' (FORMAT csv)";
 sub left_behind { return $node->safe_psql('postgres', 'SELECT left_behind()'); }
-sub strike {
-	my ($import, $from, $to, $how) = @_;
-	return $node->safe_psql('postgres', sprintf "SELECT round(strike('%s', %d, %d, '%s'))", $import->{name}, $from, $to, $how);
-}
 
 # Lines that survive reading go into the sort; then they are loaded.
 my $whole = start_import($copy, settings => '-c log_min_duration_statement=0');
@@ -206,7 +178,7 @@ for my $how ([ 'pg_cancel_backend', '57014' ], [ 'pg_terminate_backend', '57P01'
 			my ($took, $state);
 			for my $try (1 .. 3) {
 				my $import = start_import($copy, settings => "-c work_mem=$memory");
-				$took = strike($import, $from, $to, $how->[0]);
+				$took = strike($node, application => $import->{name}, statement => '^COPY', lines => [ $from, $to ], how => $how->[0]);
 				$state = end_import($import);
 				if ($took eq '' && $state eq '') { empty(); next; }
 				last if $took ne '' && $took <= $soon;
@@ -247,7 +219,7 @@ for my $part (0.1, 0.3, 0.5, 0.7, 0.9) {
 	for my $try (1 .. 3) {
 		my $import = start_import($one);
 		# All lines are sorted and the batch with its one order is being written.
-		$took = strike($import, $lines + $lines - 1024, 3 * $lines, 'pg_cancel_backend');
+		$took = strike($node, application => $import->{name}, statement => '^COPY', lines => [ 2 * $lines - 1024, 3 * $lines ], how => 'pg_cancel_backend');
 		$state = end_import($import);
 		empty() if $state eq '';
 		last if $took ne '' && $took <= $soon;

@@ -9,6 +9,7 @@ use lib $FindBin::RealBin;
 use Calls;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Strikes;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -217,34 +218,7 @@ sub end_copy {
 	eval { IPC::Run::finish($it->{run}) };
 	return $it->{errors} =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/ ? $1 : '';
 }
-$coordinator->safe_psql('single', <<'SQL');
--- Calls `how` when the import has come that far, and says after how many seconds it had stopped; NULL when it was not met.
-CREATE FUNCTION public.strike(from_lines bigint, to_lines bigint, how text) RETURNS double precision LANGUAGE plpgsql AS $$
-DECLARE
-  victim int;
-  at bigint;
-  struck timestamptz;
-BEGIN
-  FOR i IN 1..8000 LOOP
-    PERFORM pg_stat_clear_snapshot();
-    SELECT p.pid, p.tuples_processed INTO victim, at FROM pg_stat_activity AS a JOIN pg_stat_progress_copy AS p USING (pid) WHERE a.application_name = 'victim';
-    IF at > to_lines THEN RETURN NULL; END IF;
-    IF at >= from_lines THEN
-      struck := clock_timestamp();
-      EXECUTE format('SELECT %s($1)', how) USING victim;
-      LOOP
-        PERFORM pg_stat_clear_snapshot();
-        EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = victim AND state = 'active');
-        PERFORM pg_sleep(0.001);
-      END LOOP;
-      RETURN extract(epoch FROM clock_timestamp() - struck);
-    END IF;
-    PERFORM pg_sleep(0.001);
-  END LOOP;
-  RETURN NULL;
-END
-$$;
-SQL
+make_strike($coordinator, 'single');
 my $began = time;
 is(end_copy(start_copy([])), '', 'an undisturbed import');
 my $duration = time - $began;
@@ -256,15 +230,15 @@ for my $phase ([ 'reading', $lines / 10, $lines - 1 ], [ 'the sort', $lines, $li
 		my ($took, $state);
 		for my $try (1 .. 3) {
 			my $it = start_copy([]);
-			$took = $coordinator->safe_psql('single', "SELECT strike($from, $to, '$how->[0]')");
+			$took = strike($coordinator, database => 'single', application => 'victim', statement => '^COPY', lines => [ $from, $to ], how => $how->[0]);
 			$state = end_copy($it);
 			empty() if $state eq '';
-			last if $took ne '' && $took <= $soon;
+			last if $took ne '' && $took <= $soon * 1000;
 		}
 		SKIP: {
 			skip "$how->[0], $name: was over too soon to be met", 2 if $took eq '';
 			is($state, $how->[1], "$how->[0], $name");
-			cmp_ok($took, '<=', $soon, "  answered after $took s");
+			cmp_ok($took, '<=', $soon * 1000, "  answered after $took ms");
 		}
 		nothing_left("$how->[0], $name");
 	}

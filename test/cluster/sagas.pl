@@ -104,6 +104,21 @@ for my $database (@databases) {
 	state_is($database, 1, 1, 'an order');
 }
 
+# The session on the shard has ended before the order is deleted: that shows at its first use only, since it is stopped until then.
+{
+	my $shard = $shards[1]->connstr('postgres');
+	$coordinator->safe_psql('postgres', <<"SQL");
+CREATE FUNCTION hang_up(o bigint) RETURNS void LANGUAGE plpgsql AS \$body\$ BEGIN
+	EXECUTE \$sql\$COPY (SELECT 1) TO PROGRAM \$program\$cat; for p in \$(psql -XAtq -d "$shard" -c "SELECT pid FROM pg_stat_activity WHERE application_name = 'order_proc'"); do kill -STOP \$p; kill -TERM \$p; (sleep 0.3; kill -CONT \$p) >/dev/null 2>&1 </dev/null & done\$program\$\$sql\$;
+	RAISE EXCEPTION 'hung up' USING ERRCODE = 'P0002';
+END \$body\$;
+SQL
+	my $it = run(order("'hang_up(bigint)'"));
+	is($it->{state}, 'P0002', 'a follow-up that fails, on a shard whose session has ended');
+	like($it->{errors}, qr/Order \d+ was deleted again/, 'the order is taken back');
+	state_is('postgres', 0, 0, 'by another session');
+}
+
 # --- crashes ------------------------------------------------------------------------------------------------------------
 
 sub stalled {

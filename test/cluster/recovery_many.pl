@@ -1,0 +1,81 @@
+# recover() with a full commit log: 5000 decisions over 24 shards, with a receipt on each shard but one. What is done for a decision
+# must not grow with their number.
+use strict;
+use warnings;
+
+use Digest::SHA qw(hmac_sha256);
+use FindBin;
+use lib $FindBin::RealBin;
+use Calls;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my ($shards, $decisions) = (24, 5000);
+
+my $node = PostgreSQL::Test::Cluster->new('node');
+$node->init(extra => [ '-E', 'UTF8', '--locale=C.UTF-8', '--no-sync' ]);
+$node->append_conf('postgresql.conf', "max_prepared_transactions = 60\nfsync = off\nautovacuum = off\norder_proc.recovery_worker = off\nclient_min_messages = warning\nlog_line_prefix = '%n [%p] %e '");
+$node->start;
+$Calls::node = $node;
+$node->safe_psql('postgres', 'CREATE DATABASE shard');
+$node->safe_psql($_, 'CREATE EXTENSION order_proc; SELECT order_proc.create_store()') for 'postgres', 'shard';
+$node->safe_psql('postgres', 'CREATE EXTENSION postgres_fdw');
+my @databases = map { "shard$_" } 0 .. $shards - 1;
+$node->safe_psql('postgres', "CREATE DATABASE $_ TEMPLATE shard") for @databases;
+$node->safe_psql('postgres', join ' ', map { sprintf "CREATE SERVER %1\$s FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '%2\$s', port '%3\$s', dbname '%1\$s'); CREATE USER MAPPING FOR CURRENT_USER SERVER %1\$s; SELECT order_proc.add_shard('%1\$s');", $_, $node->host, $node->port } @databases);
+
+# Decisions as a coordinator leaves them that dies before it forgets them; that of add_shard is over.
+gives('SELECT count(*) FROM order_proc.recover(); SELECT count(*) FROM order_store.commit_log', "0\n0", 'nothing is in doubt');
+my ($cluster, $secret) = split /\|/, $node->safe_psql('postgres', "SELECT lpad(to_hex(coordinator_id), 16, '0'), encode(secret, 'hex') FROM order_store.cluster");
+my @bases = map { sprintf 'opc2_%s_00000001_0000000000000003_%016x', $cluster, $_ * 0x9e3779b1 } 1 .. $decisions;
+my @keys = map { unpack 'q<', hmac_sha256($_, pack 'H*', $secret) } @bases;
+my $rows = join ', ', map { "('$bases[$_]', $keys[$_])" } 0 .. $#bases;
+my $ids = join ',', 0 .. $shards - 1;
+my $script = $node->basedir . '/receipts.sql';
+append_to_file($script, "INSERT INTO order_store.receipts (gid, receipt_key, written_at) SELECT gid, receipt_key, now() - interval '1 minute' FROM (VALUES $rows) AS v (gid, receipt_key)");
+sub write_receipts { $node->command_ok([ 'psql', '-Xq', '-d', $node->connstr($_), '-f', $script ], "receipts on $_") for @databases; }
+sub write_decisions { $node->safe_psql('postgres', 'INSERT INTO order_store.commit_log (gid, shard_ids) SELECT gid, ' . "'{$ids}' FROM unnest('{" . join(',', @bases) . "}'::text[]) AS gid"); }
+write_decisions();
+write_receipts();
+
+# One that a shard has no receipt of is lost there.
+$node->safe_psql('shard7', "DELETE FROM order_store.receipts WHERE gid = '$bases[4321]'");
+my $began = time;
+gives('SELECT gid, shard_id, action FROM order_proc.recover()', "$bases[4321]|7|damaged", 'recover() finds the one decision that a shard has lost');
+my $took = time - $began;
+note sprintf '%.2f s', $took;
+cmp_ok($took, '<', 15, 'among many, soon');
+gives('SELECT gid, damaged FROM order_store.commit_log', "$bases[4321]|{7}", 'the others are forgotten');
+
+# Receipts whose decision is gone go as well, as many as one look shows.
+my $left = $decisions;
+while ($left > 1) {
+	my $before = $left;
+	gives('SELECT action FROM order_proc.recover()', 'damaged', 'receipts are forgotten');
+	$left = $node->safe_psql('shard3', 'SELECT count(*) FROM order_store.receipts');
+	last if $left >= $before;
+}
+is($left, 1, 'all but the one that proves the lost decision');
+
+# Interrupts are served in between.
+$node->safe_psql($_, 'TRUNCATE order_store.receipts') for @databases;
+$node->safe_psql('postgres', 'TRUNCATE order_store.commit_log');
+write_decisions();
+write_receipts();
+my %ended;
+for my $n (1 .. 8) {
+	my $milliseconds = int $took * 1000 * $n / 9;
+	$began = time;
+	my $it = run("SET statement_timeout = $milliseconds; BEGIN; SELECT count(*) FROM order_proc.recover(); ROLLBACK;");
+	cmp_ok(time - $began, '<', $milliseconds / 1000 + 1.5, "a timeout of $milliseconds ms is served") or diag $it->{errors};
+	++$ended{ $it->{state} };
+}
+ok($ended{57014}, 'some were over before it was done');
+gives('SELECT count(*) FROM order_proc.recover()', 0, 'the next call goes on');
+gives('SELECT count(*) FROM order_store.commit_log', 0, 'to the end');
+$node->stop;
+is(join("\n", grep { / XX\d{3} (?:ERROR|FATAL|PANIC)|PANIC:|terminated by signal/ } split /\n/, slurp_file($node->logfile)), '', 'no crash and no internal error in the log');
+
+done_testing();
