@@ -225,13 +225,14 @@ sub violations {
 
 # --- programs ------------------------------------------------------------------------------------------------------
 
-# The client of workload.cpp, compiled; undef without a compiler.
-sub workload {
-	my $program = PostgreSQL::Test::Utils::tempdir() . '/workload';
+# A program of this folder, compiled: the clients of workload.cpp, say; undef without a compiler.
+sub program {
+	my ($name) = @_;
+	my $program = PostgreSQL::Test::Utils::tempdir() . "/$name";
 	my $includes = `pg_config --includedir`;
 	my $libraries = `pg_config --libdir`;
 	chomp($includes, $libraries);
-	my $failed = system_log($ENV{CXX} // 'c++', '-std=gnu++20', '-O1', "-I$includes", "-L$libraries", 'test/failures/workload.cpp', '-o', $program, '-lpq');
+	my $failed = system_log($ENV{CXX} // 'c++', '-std=gnu++20', '-O1', "-I$includes", "-L$libraries", "test/failures/$name.cpp", '-o', $program, '-lpq');
 	return $failed ? undef : $program;
 }
 
