@@ -245,6 +245,17 @@ sub start_session {
 	return $session;
 }
 
+# The process that has reached its failpoint and pauses there; undef when the session ended before, or got nowhere.
+sub reached {
+	my ($self, $session) = @_;
+	my $file = $self->{coordinator}->data_dir . '/failpoint_reached';
+	for (1 .. 1000) { last if -s $file || !IPC::Run::pumpable($session->{run}); sleep 0.01; IPC::Run::pump_nb($session->{run}); }
+	return undef unless -s $file;
+	chomp(my $pid = slurp_file($file));
+	return $pid;
+}
+sub release { my ($self) = @_; unlink $self->{coordinator}->data_dir . '/failpoint_reached'; }
+
 # ok, failed or unknown, as workload.cpp means them; the SQLSTATE and how long it took are in the session.
 sub end_session {
 	my ($self, $session) = @_;

@@ -1,9 +1,11 @@
 # How long transactions stay prepared after servers died, were frozen, or another took the coordinator's place: from the
-# moment when all servers accept connections until the worker has settled the last of them. Nobody calls recover() or
-# outcome() meanwhile: the clients are stopped shortly before the servers start, so what is prepared is what was left.
+# moment when all servers accept connections until the worker has settled the last of them. Each time four clients commit
+# over two shards, and one more session stands at a point of its commit. Nobody calls recover() or outcome() while time is
+# taken: the clients are stopped shortly before the servers start, so what is prepared is what was left.
 #
 #   FAILURES_SEED     the seed of the clients and of what breaks when; otherwise the time, and it is told
-#   FAILURES_SETTLES  how often something must have been left (10); breaks that left nothing do not count
+#   FAILURES_SETTLES  how often something must have been left (10); a break does not count that left nothing, or nothing
+#                     that was still there when all servers accepted connections
 use strict;
 use warnings;
 
@@ -25,7 +27,8 @@ note("FAILURES_SEED=$seed");
 srand $seed;
 
 my ($workload, $watch) = map { Failures::program($_) // plan(skip_all => 'no C++ compiler') } 'workload', 'watch';
-my $cluster = Failures->new(shards => 3, customers => 200, settings => "lock_timeout = '2s'\n");
+my $cluster = Failures->new(shards => 3, customers => 200, settings => "lock_timeout = '2s'\nlog_statement = none\n");
+plan(skip_all => 'the library was built without ORDER_PROC_FAILPOINTS') if $cluster->{coordinator}->psql('postgres', "SET order_proc.failpoint = ''") != 0;
 my @shards = @{ $cluster->{shards} };
 $cluster->{coordinator}->append_conf('postgresql.conf', "shared_preload_libraries = 'order_proc'\nwal_level = replica\nmax_wal_senders = 5");
 $cluster->{coordinator}->restart;
@@ -41,7 +44,7 @@ sub tell_address {
 	append_to_file($ENV{PGSERVICEFILE}, "[coordinator]\nhost=$host\nport=$port\ndbname=postgres\n");
 }
 tell_address();
-my @logs = map { "$folder/pairs$_.log" } 1 .. $writers;
+my @logs = map { "$folder/pairs$_.log" } 1 .. $writers + 1;    # the last is our own
 my @clients;
 for my $client (1 .. $writers) {
 	my $pid = fork // die "cannot fork: $!";
@@ -66,13 +69,14 @@ sub make_standby {
 	return $standby;
 }
 
+# What breaks is the coordinator, a shard that takes part in the commit, or both.
 my %breaks = (
 	'kill -9 of the coordinator' => sub { $cluster->kill_node($cluster->{coordinator}); },
-	'kill -9 of a shard' => sub { $cluster->kill_node(any(@shards)); },
-	'kill -9 of the coordinator and a shard' => sub { $cluster->kill_node($_) for $cluster->{coordinator}, any(@shards); },
-	'a shard freezes' => sub { $cluster->freeze(any(@shards)); },
+	'kill -9 of a shard' => sub { my ($shard) = @_; $cluster->kill_node($shard); },
+	'kill -9 of the coordinator and a shard' => sub { my ($shard) = @_; $cluster->kill_node($_) for $cluster->{coordinator}, $shard; },
+	'a shard freezes' => sub { my ($shard) = @_; $cluster->freeze($shard); },
 	'a standby is promoted' => sub {
-		my ($standby) = @_;
+		my (undef, $standby) = @_;
 		$cluster->kill_node($cluster->{coordinator});
 		$cluster->{coordinator}->clean_node;
 		$cluster->{coordinator} = $standby;
@@ -81,24 +85,44 @@ my %breaks = (
 # In turn, so that a short run has them all.
 my @turns = (('kill -9 of the coordinator', 'kill -9 of a shard') x 3, 'a shard freezes', 'a standby is promoted', 'kill -9 of the coordinator and a shard', 'kill -9 of a shard');
 
+# From where on something is prepared.
+my @points = qw(f4_prepare_sent f6_prepared_first f8_prepared f13_before_commit_prepared f14_commit_prepared_first);
+my @customers = map { $cluster->{coordinator}->safe_psql('postgres', "SELECT min(n) FROM generate_series(1, 200) AS n WHERE order_proc.shard_for_customer(n) = $_") } 0 .. 2;
+my $serial = 0;
+
+# A session that stands at one of them, having written on these shards.
+sub stand_at {
+	my ($point, @numbers) = @_;
+	my $key = 'p' . ++$serial . '-';
+	my $session = $cluster->start_session("SET order_proc.failpoint = '$point=pause'", 'BEGIN',
+		(map { "SELECT order_proc.create_order_with_items($customers[$_], 'pending', NULL, '{1,2}', '{1,2}', '{1.25,2.50}', NULL, '$key$_')" } @numbers), 'COMMIT');
+	$session->{keys} = join ' ', map { "$customers[$_]:$key$_" } @numbers;
+	die "$point is not reached: $session->{messages}" unless $cluster->reached($session);
+	return $session;
+}
+
 # Breaks it, makes it whole and measures: how many transactions were prepared when all servers accepted connections, and
 # the seconds until none was.
 sub measure {
 	my ($what) = @_;
-	my $promotes = $what eq 'a standby is promoted';
-	my $standby = $promotes ? make_standby() : undef;
-	sleep 0.3 + rand 0.5;
-	$breaks{$what}->($standby);
-	# What is left is looked at once a second or less by now, as after a real outage.
+	my $standby = $what eq 'a standby is promoted' ? make_standby() : undef;
+	my @numbers = (sort { $a->[0] <=> $b->[0] } map { [ rand, $_ ] } 0 .. 2)[ 0, 1 ];
+	@numbers = map { $_->[1] } @numbers;
+	my $session = stand_at(any(@points), @numbers);
+	$breaks{$what}->($shards[ any(@numbers) ], $standby);
+	$cluster->release;
+	# For the worker, servers come back at any moment of its rhythm.
 	sleep rand 2;
 	kill 'STOP', @clients;
 	my @addresses = map { $_->connstr('postgres') } $cluster->nodes;
-	$addresses[0] .= ' target_session_attrs=read-write' if $promotes;
+	$addresses[0] .= ' target_session_attrs=read-write';
 	my ($seen, $problem) = ('', '');
 	my $watcher = IPC::Run::start([ $watch, @addresses ], '<', \undef, '>', \$seen, '2>', \$problem);
-	$promotes ? $standby->promote : $cluster->heal;
+	$standby ? $standby->promote : $cluster->heal;
 	my $ended = eval { IPC::Run::finish($watcher) };
 	kill 'CONT', @clients;
+	my $told = $cluster->end_session($session);
+	append_to_file($logs[-1], "$told\t$session->{state}\t$session->{keys}\t\n");
 	die "$what: $problem" unless $ended;
 	return split ' ', $seen;
 }
