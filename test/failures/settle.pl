@@ -4,8 +4,8 @@
 # taken: the clients are stopped shortly before the servers start, so what is prepared is what was left.
 #
 #   FAILURES_SEED     the seed of the clients and of what breaks when; otherwise the time, and it is told
-#   FAILURES_SETTLES  how often something must have been left (10); a break does not count that left nothing, or nothing
-#                     that was still there when all servers accepted connections
+#   FAILURES_SETTLES  how often something must have been left (10); a break does not count when nothing was, or nothing that
+#                     could be seen once all servers accepted connections
 use strict;
 use warnings;
 
@@ -13,7 +13,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use Failures;
 use File::Path qw(rmtree);
-use List::Util qw(max);
+use List::Util qw(max shuffle);
 use POSIX qw(ceil);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -46,6 +46,7 @@ sub tell_address {
 tell_address();
 my @logs = map { "$folder/pairs$_.log" } 1 .. $writers + 1;    # the last is our own
 my @clients;
+END { local $?; kill 'KILL', @clients; }    # also those that are stopped
 for my $client (1 .. $writers) {
 	my $pid = fork // die "cannot fork: $!";
 	if ($pid == 0) { exec $workload, 'pairs', 'service=coordinator', $seed, $client, 100_000_000, $logs[ $client - 1 ] or POSIX::_exit(1); }
@@ -101,18 +102,17 @@ sub stand_at {
 	return $session;
 }
 
-# Breaks it, makes it whole and measures: how many transactions were prepared when all servers accepted connections, and
-# the seconds until none was.
+# Breaks it, makes it whole and measures: how many transactions were prepared at most once all servers accepted connections,
+# and the seconds until none was.
 sub measure {
 	my ($what) = @_;
 	my $standby = $what eq 'a standby is promoted' ? make_standby() : undef;
-	my @numbers = (sort { $a->[0] <=> $b->[0] } map { [ rand, $_ ] } 0 .. 2)[ 0, 1 ];
-	@numbers = map { $_->[1] } @numbers;
+	my @numbers = (shuffle 0 .. 2)[ 0, 1 ];
 	my $session = stand_at(any(@points), @numbers);
 	$breaks{$what}->($shards[ any(@numbers) ], $standby);
 	$cluster->release;
-	# For the worker, servers come back at any moment of its rhythm.
-	sleep rand 2;
+	# For the worker, servers come back at any moment of its rhythm; who waits for a frozen one has given up by then.
+	sleep(($what eq 'a shard freezes' ? 2.2 : 0) + rand 2);
 	kill 'STOP', @clients;
 	my @addresses = map { $_->connstr('postgres') } $cluster->nodes;
 	$addresses[0] .= ' target_session_attrs=read-write';
@@ -148,7 +148,7 @@ while ($settled < $wanted && $turn < 5 * $wanted + 20) {
 	push @{ $took{$what} }, $seconds;
 }
 append_to_file("$_.stop", 'now') for @logs;
-waitpid $_, 0 for @clients;
+waitpid $_, 0 for splice @clients;
 
 is($problem, undef, 'everything is settled each time');
 cmp_ok($settled, '>=', $wanted, "something was left $settled times out of $turn");

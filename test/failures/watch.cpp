@@ -3,13 +3,14 @@
 //   watch COORDINATOR SHARD...
 //
 // Connects to each server until all have let it in; the last one's welcome is the moment. From then
-// on it asks every shard every 10 ms what is prepared. Prints how many were so at the moment, and
-// the seconds until a look at all shards found none any more: the first of half a second of such
-// looks, for a server that was frozen may prepare what was on its way to it. Ends with 1 when that
+// on it asks every shard every 10 ms what is prepared. Prints the most that a look found, and the
+// seconds until a look at all shards found none any more: the first of half a second of such looks,
+// for a server that was frozen may prepare yet what was on its way to it. Ends with 1 when that
 // takes a minute.
 #include <libpq-fe.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -82,8 +83,8 @@ int main(int count, char** arguments) {
   const std::vector<PGconn*> connections = connect_to_all(count - 1, arguments + 1);
   const Clock::time_point moment = Clock::now();
   std::string names;
-  const int left = count_prepared(connections, names);
-  int prepared = left;
+  int prepared = count_prepared(connections, names);
+  int most = prepared;
   std::optional<double> none_since;
   while (!none_since || seconds_since(moment) - *none_since < quiet) {
     if (prepared > 0)
@@ -96,8 +97,9 @@ int main(int count, char** arguments) {
     }
     usleep(10000);
     prepared = count_prepared(connections, names);
+    most = std::max(most, prepared);
   }
-  std::printf("%d %.3f\n", left, *none_since);
+  std::printf("%d %.3f\n", most, *none_since);
   for (PGconn* const connection : connections) PQfinish(connection);
   return 0;
 }
