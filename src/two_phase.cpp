@@ -3,8 +3,8 @@
 // shards commit. Whatever dies in between, recover() settles by that row: there, or never committed
 // (presumed abort).
 //
-// Before the decision everything may raise; behind it nothing does, and no wait is longer than
-// order_proc.commit_timeout.
+// Before the decision everything may raise; behind it nothing does. On either side of it no wait
+// for a shard is longer than order_proc.commit_timeout.
 #include "two_phase.hpp"
 
 #include "cluster.hpp"
@@ -27,8 +27,6 @@ namespace order_proc {
 
 namespace {
 
-/// How long the shards may take to prepare.
-constexpr int prepare_timeout = 10000;
 constexpr int abort_timeout = 1000;
 
 pg::Statement log_decision{"INSERT INTO order_store.commit_log (gid, shard_ids) VALUES ($1, $2)",
@@ -85,11 +83,18 @@ void require_prepared(remote::Connection& connection, const char* tag) {
           errhint("Run the transaction again."));
 }
 
-[[noreturn]] void raise_late(const remote::Connection& connection) {
+/// Shards that have not answered are not asked to roll back either, which would be one more wait:
+/// what they prepare yet is for the resolver.
+[[noreturn]] void raise_late(std::span<remote::Connection* const> written,
+                             const remote::Connection& late) {
+  for (remote::Connection* const connection : written)
+    if (connection->in_flight) remote::close_connection(*connection);
+  want_worker();
   ereport(ERROR, errcode(ERRCODE_CONNECTION_FAILURE),
-          errmsg("shard %d (server \"%s\") did not prepare the commit within %d ms",
-                 connection.shard_id, remote::server_name(connection.server), prepare_timeout),
-          errhint("Nothing is committed; run the transaction again."));
+          errmsg("shard %d (server \"%s\") did not prepare the commit within %d ms", late.shard_id,
+                 remote::server_name(late.server), remote::commit_timeout),
+          errhint("Nothing is committed; run the transaction again. What takes a shard long to "
+                  "prepare needs a longer order_proc.commit_timeout."));
 }
 
 /// The receipt and PREPARE, in one round trip.
@@ -125,14 +130,14 @@ void prepare(std::span<remote::Connection* const> written) {
     send_prepare(*connection);
     if (connection == written.front()) ORDER_PROC_FAILPOINT("f4_prepare_sent");
   }
-  const remote::Deadline deadline = remote::after_milliseconds(prepare_timeout);
+  const remote::Deadline deadline = remote::after_milliseconds(remote::commit_timeout);
   for (remote::Connection* const connection : written) {
     const PGresult* const result =
         remote::next_result(*connection, remote::Interrupts::serve, deadline);
     const char* const tag =
         result == nullptr ? "" : pstrdup(PQcmdStatus(const_cast<PGresult*>(result)));
     (void)remote::next_result(*connection, remote::Interrupts::serve, deadline);
-    if (connection->in_flight) raise_late(*connection);
+    if (connection->in_flight) raise_late(written, *connection);
     require_prepared(*connection, tag);
     if (connection == written.front()) ORDER_PROC_FAILPOINT("f6_prepared_first");
   }

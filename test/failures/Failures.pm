@@ -225,13 +225,14 @@ sub violations {
 
 # --- programs ------------------------------------------------------------------------------------------------------
 
-# The client of workload.cpp, compiled; undef without a compiler.
-sub workload {
-	my $program = PostgreSQL::Test::Utils::tempdir() . '/workload';
+# A program of this folder, compiled: the clients of workload.cpp, say; undef without a compiler.
+sub program {
+	my ($name) = @_;
+	my $program = PostgreSQL::Test::Utils::tempdir() . "/$name";
 	my $includes = `pg_config --includedir`;
 	my $libraries = `pg_config --libdir`;
 	chomp($includes, $libraries);
-	my $failed = system_log($ENV{CXX} // 'c++', '-std=gnu++20', '-O1', "-I$includes", "-L$libraries", 'test/failures/workload.cpp', '-o', $program, '-lpq');
+	my $failed = system_log($ENV{CXX} // 'c++', '-std=gnu++20', '-O1', "-I$includes", "-L$libraries", "test/failures/$name.cpp", '-o', $program, '-lpq');
 	return $failed ? undef : $program;
 }
 
@@ -243,6 +244,17 @@ sub start_session {
 		'<', \undef, '>', \$session->{output}, '2>', \$session->{messages});
 	return $session;
 }
+
+# The process that has reached its failpoint and pauses there; undef when the session ended before, or got nowhere.
+sub reached {
+	my ($self, $session) = @_;
+	my $file = $self->{coordinator}->data_dir . '/failpoint_reached';
+	for (1 .. 1000) { last if -s $file || !IPC::Run::pumpable($session->{run}); sleep 0.01; IPC::Run::pump_nb($session->{run}); }
+	return undef unless -s $file;
+	chomp(my $pid = slurp_file($file));
+	return $pid;
+}
+sub release { my ($self) = @_; unlink $self->{coordinator}->data_dir . '/failpoint_reached'; }
 
 # ok, failed or unknown, as workload.cpp means them; the SQLSTATE and how long it took are in the session.
 sub end_session {

@@ -23,7 +23,7 @@ my ($clerks, $bankers) = (4, 2);
 note("FAILURES_SEED=$seed");
 srand $seed;
 
-my $program = Failures::workload() or plan(skip_all => 'no C++ compiler');
+my $program = Failures::program('workload') or plan(skip_all => 'no C++ compiler');
 my $cluster = Failures->new(shards => 3, customers => 200, settings => "lock_timeout = '2s'\n");
 my $coordinator = $cluster->{coordinator};
 my @shards = @{ $cluster->{shards} };

@@ -1,6 +1,6 @@
 // workload: one client of the tests of failures.
 //
-//   workload ledger|bank CONNECTION SEED CLIENT TRANSACTIONS LOG
+//   workload ledger|pairs|bank CONNECTION SEED CLIENT TRANSACTIONS LOG
 //
 // ledger  Orders of random customers: alone, two in a transaction, or two with a third that is
 // rolled back to a
@@ -12,6 +12,7 @@
 //           unknown   outcome() could not be asked for half a minute
 //         then the SQLSTATE, the keys that stand or fall together, and a key that must never be
 //         there; customer:key each.
+// pairs   The same without those that are alone.
 // bank    Transfers between two accounts of bank.account by fan_out_exec; LOG counts them.
 //
 // The same seed and client number give the same transactions. It goes on through lost connections,
@@ -160,10 +161,10 @@ std::string keys_of(const std::vector<Order>& orders) {
   return keys;
 }
 
-void ledger(std::mt19937_64& random, int client, int transactions, std::ofstream& log) {
+void ledger(std::mt19937_64& random, bool alone, int client, int transactions, std::ofstream& log) {
   for (int n = 0; n < transactions && !stopped(); ++n) {
     const std::string key = "c" + std::to_string(client) + "-" + std::to_string(n);
-    const unsigned kind = static_cast<unsigned>(random() % 10);
+    const unsigned kind = static_cast<unsigned>(alone ? random() % 10 : 5 + random() % 5);
     Transaction transaction{{make_order(random, key + "a")}, {}};
     if (kind >= 5) transaction.together.push_back(make_order(random, key + "b"));
     if (kind == 9) transaction.never.push_back(make_order(random, key + "x"));
@@ -199,7 +200,8 @@ void bank(std::mt19937_64& random, int transactions, std::ofstream& log) {
 
 int main(int count, char** arguments) {
   if (count != 7) {
-    std::fprintf(stderr, "usage: workload ledger|bank CONNECTION SEED CLIENT TRANSACTIONS LOG\n");
+    std::fprintf(stderr,
+                 "usage: workload ledger|pairs|bank CONNECTION SEED CLIENT TRANSACTIONS LOG\n");
     return 2;
   }
   const std::string kind = arguments[1];
@@ -210,10 +212,10 @@ int main(int count, char** arguments) {
   std::mt19937_64 random(std::stoull(arguments[3]) * 1000 + static_cast<unsigned>(client));
   std::ofstream log(arguments[6]);
   if (!reconnect()) return 1;
-  if (kind == "ledger") {
-    ledger(random, client, transactions, log);
-  } else {
+  if (kind == "bank") {
     bank(random, transactions, log);
+  } else {
+    ledger(random, kind == "ledger", client, transactions, log);
   }
   PQfinish(connection);
   return 0;
