@@ -27,7 +27,9 @@ namespace order_proc {
 
 namespace {
 
-constexpr int abort_timeout = 1000;
+/// How long an abort waits for the shards: a cancel is answered soon. What they do not confirm by
+/// then is for the resolver.
+constexpr int abort_timeout = 150;
 
 pg::Statement log_decision{"INSERT INTO order_store.commit_log (gid, shard_ids) VALUES ($1, $2)",
                            TEXTOID, INT4ARRAYOID};

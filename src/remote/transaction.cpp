@@ -19,8 +19,11 @@ int commit_timeout = 2000;
 
 namespace {
 
-/// How long an abort waits for the shards.
-constexpr int abort_timeout = 1000;
+/// How long an abort waits for the shards: a cancel is answered soon, and a shard whose connection
+/// is closed rolls back by itself. That of a subtransaction, which needs the connection, waits
+/// longer.
+constexpr int abort_timeout = 150;
+constexpr int subtransaction_abort_timeout = 1000;
 
 CommitProtocol commit_protocol{};
 
@@ -275,7 +278,7 @@ void doom(Connection& connection, int level) {
 void roll_back_level(Connection& connection, int level) {
   if (connection.depth < level && !connection.left_open && !busy(connection)) return;
   const bool whole = connection.depth == 0 || connection.begin_level >= level;
-  const Deadline deadline = after_milliseconds(abort_timeout);
+  const Deadline deadline = after_milliseconds(subtransaction_abort_timeout);
   if (connection.lost || busy(connection)) {
     if (whole) return close_connection(connection);
     if (connection.lost || !connection.in_flight || !cancel_and_finish(connection, deadline))

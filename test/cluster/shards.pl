@@ -371,6 +371,21 @@ refused('SET order_proc.connect_timeout = 500; ' . create(2), '08001', 'a shard 
 cmp_ok(time - $began, '<', 3, 'holds nobody longer than connect_timeout');
 kill 'CONT', $postmaster;
 
+# A shard that hangs while it prepares, and a COMMIT that is cancelled.
+{
+	my $pids = $shards[2]->data_dir . '/sessions';
+	my $list = sprintf(q{\! psql -XAtq -d '%s' -c "SELECT pid FROM pg_stat_activity WHERE application_name = 'order_proc'" >'%s'}, $shards[2]->connstr('postgres'), $pids);
+	my $it = run(join("\n", '\set ON_ERROR_STOP 0', 'SELECT pg_backend_pid() AS pid \gset', '\setenv PID :pid', 'BEGIN;', create(1), create(2), $list, "\\! xargs kill -STOP <'$pids'",
+		sprintf(q{\! (sleep 0.4; psql -XAtq -d '%s' -c "SELECT pg_cancel_backend($PID)") >/dev/null 2>&1 &}, $coordinator->connstr('postgres')),
+		'SELECT clock_timestamp() AS began \gset', 'COMMIT;', q{SELECT clock_timestamp() - :'began' < '1 s' AS soon, clock_timestamp() - :'began';}, "\\! xargs kill -CONT <'$pids'"), stop => 0);
+	is($it->{state}, '57014', 'a COMMIT that is cancelled while a shard hangs');
+	like($it->{output}, qr/^t\|/m, '  is answered soon') or diag $it->{output};
+	ok($shards[2]->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'order_proc'"), '  and the shard sees that nobody is there');
+	$coordinator->safe_psql('postgres', 'SELECT count(*) FROM order_proc.recover()');
+	is($_->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'), '0', '  and nothing stays prepared') for @shards;
+	orders_are(0, '  nor committed');
+}
+
 # Shards that hang hold shard_status and fan_out up for connect_timeout once, not each in turn.
 {
 	my @stopped = map { (split /\n/, slurp_file($_->data_dir . '/postmaster.pid'))[0] } @shards[ 1, 2 ];
