@@ -193,7 +193,7 @@ SQL
 			die "$key is not whole" unless $whole eq 't';
 			$orders{$key} = 1;
 		}
-		my $without = $self->{shards}[$number]->safe_psql('postgres', 'SELECT count(*) FROM order_store.orders WHERE id NOT IN (SELECT order_id FROM order_store.idempotency_keys)');
+		my $without = $self->{shards}[$number]->safe_psql('postgres', 'SELECT count(*) FROM order_store.orders AS o WHERE NOT EXISTS (SELECT FROM order_store.idempotency_keys AS k WHERE k.order_id = o.id)');
 		die "$without orders without a key on shard $number" if $without;
 	}
 	return \%orders;
