@@ -183,10 +183,10 @@ plain_lane() {
   part step  'no internal error, no crash'      server_log gcc
   stop_servers gcc
   part tests 'clusters, a driver'               against gcc installcheck-cluster PROVE_FLAGS=-j2
+  part step  'fuzzing'                          fuzz
 }
 sanitizer_lane() {
   part step  'clang-tidy'                       tidy
-  part step  'fuzzing'                          fuzz
   part step  'build with UBSan, install'        ubsan_install
   part step  'start a server with it'           start ubsan
   part tests 'SQL suites under UBSan'           regress ubsan
