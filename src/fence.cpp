@@ -3,8 +3,9 @@
 // nobody commits what the new one has just decided otherwise. Two servers of one timeline are
 // copies of each other: the second is refused.
 //
-// The fence is a lock: COMMIT PREPARED of a session that joined holds it shared, a new coordinator
-// takes it exclusively before it is written down. Whatever comes later sees it.
+// The fence is a lock: COMMIT PREPARED of a session that joined holds it shared, and so does, until
+// it commits, a transaction that this shard decides about; a new coordinator takes it exclusively
+// before it is written down. Whatever comes later sees it.
 #include "fence.hpp"
 
 #include "cluster.hpp"
@@ -49,14 +50,17 @@ pg::Statement note_server{
           errdetail_internal("%s", detail), errhint("%s", hint));
 }
 
+[[noreturn]] void promoted_later(const Cluster& here, uint32 timeline) {
+  fenced(here,
+         psprintf("It follows a server that was promoted later (timeline %u, not %u).",
+                  here.coordinator_here.timeline, timeline),
+         "Connect to the server that was promoted.");
+}
+
 /// OP503 when the shard knows a newer server, or another of the same timeline.
 void require_not_older(const Cluster& here, remote::Incarnation server) {
   const remote::Incarnation known = here.coordinator_here;
-  if (known.timeline > server.timeline)
-    fenced(here,
-           psprintf("It follows a server that was promoted later (timeline %u, not %u).",
-                    known.timeline, server.timeline),
-           "Connect to the server that was promoted.");
+  if (known.timeline > server.timeline) promoted_later(here, server.timeline);
   if (known.timeline == server.timeline && known.instance != server.instance)
     fenced(here, "It follows another server with the same history: one of them is a copy.",
            "SELECT order_proc.adopt_cluster(); on the one that is to go on.");
@@ -122,8 +126,9 @@ void pass_fence(bool commits) {
   const Store& store = open_store_at_any_layout();
   if (!store.layout.has_receipts()) return;
   const Cluster& here = cluster_of(store);
-  // One that is just being added does not know its coordinator before the commit.
-  if (here.role != Role::shard) return;
+  // One that is just being added does not know its coordinator before the commit; behind a pooler
+  // a session need not be one that joined.
+  if (here.role != Role::shard || joined.server.timeline == 0) return;
   require_coordinator(here, joined.coordinator_id, here.shard_id);
   require_not_older(here, joined.server);
 }
@@ -144,6 +149,14 @@ void check_command(PlannedStmt* statement, const char* text, bool read_only,
 }
 
 }  // namespace
+
+void hold_fence() {
+  pass_fence(true);
+}
+
+void require_timeline(const Cluster& here, uint32 timeline) {
+  if (here.coordinator_here.timeline > timeline) promoted_later(here, timeline);
+}
 
 void watch_commands() {
   next_hook = ProcessUtility_hook;

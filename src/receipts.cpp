@@ -1,6 +1,7 @@
 // Writing receipts: on the coordinator the question, on the shard the row, as the store's owner.
 #include "receipts.hpp"
 
+#include "fence.hpp"
 #include "pg/args.hpp"
 #include "pg/error.hpp"
 #include "pg/spi.hpp"
@@ -24,22 +25,41 @@ pg::Statement delete_receipt{
     TEXTOID, INT8OID};
 
 remote::Statement write_receipt{
-    "SELECT order_proc.write_receipt($1::pg_catalog.text, $2::pg_catalog.int8, "
-    "$3::pg_catalog.text, $4::pg_catalog.int8)"};
+    "SELECT order_proc.write_receipt($1::pg_catalog.text, $2::pg_catalog.int8, NULL, NULL)"};
+remote::Statement write_deciding_receipt{
+    "SELECT order_proc.write_deciding_receipt($1::pg_catalog.text, $2::pg_catalog.int8, "
+    "$3::pg_catalog.int4)"};
 
 Datum text_datum(std::string_view value) {
   return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
 }
 
-void require_own(const Cluster& here, std::string_view text) {
+/// 22023 unless the text names a transaction of this shard's coordinator on this shard.
+core::Gid own_gid(const Cluster& here, std::string_view text) {
   const auto gid = pg::core_call(core::parse_gid, text);
   if (gid && here.role == Role::shard &&
       gid->coordinator == static_cast<uint64>(here.coordinator_id) &&
       gid->shard == static_cast<uint32>(here.shard_id))
-    return;
+    return *gid;
   ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
           errmsg("\"%s\" is no transaction of this shard's coordinator", pg::shown(text)),
           errhint("A commit of the coordinator calls this."));
+}
+
+void leave_receipt(const Store& store, std::string_view gid, pg::Value key) {
+  pg::with_spi([&] {
+    pg::as_user(table_owner(store.table(Table::receipts)), [&] {
+      insert_receipt.run(0, {pg::Value(text_datum(core::gid_base(gid))), key});
+    });
+  });
+}
+
+void remove_receipt(const Store& store, std::string_view gid, pg::Value key) {
+  pg::with_spi([&] {
+    pg::as_user(table_owner(store.table(Table::receipts)), [&] {
+      delete_receipt.run(0, {pg::Value(text_datum(core::gid_base(gid))), key});
+    });
+  });
 }
 
 }  // namespace
@@ -60,14 +80,15 @@ int64 receipt_key(const Cluster& cluster, std::string_view base) {
   return key;
 }
 
-void queue_receipt(remote::Connection& connection, int64 key, bool forget) {
-  const remote::CarriedOut& before = connection.carried_out;
-  const bool old = forget && before.gid[0] != '\0';
-  const auto text_of = [](int64 number) { return psprintf(INT64_FORMAT, number); };
-  const std::array<const char*, 4> values{connection.gid.data(), text_of(key),
-                                          old ? before.gid.data() : nullptr,
-                                          old ? text_of(before.key) : nullptr};
+void queue_receipt(remote::Connection& connection, int64 key) {
+  const std::array<const char*, 2> values{connection.gid.data(), psprintf(INT64_FORMAT, key)};
   remote::queue(connection, write_receipt, remote::Step::control, {{}, values, {}, {}});
+}
+
+void queue_deciding_receipt(remote::Connection& connection, int64 key, int patience) {
+  const std::array<const char*, 3> values{connection.gid.data(), psprintf(INT64_FORMAT, key),
+                                          psprintf("%d", patience)};
+  remote::queue(connection, write_deciding_receipt, remote::Step::control, {{}, values, {}, {}});
 }
 
 extern "C" {
@@ -80,15 +101,34 @@ Datum order_proc_write_receipt(PG_FUNCTION_ARGS) {
   const pg::Text carried_out = args.find_text(2);
   const pg::Value carried_out_key(fcinfo->args[3].value, args.null(3));
   const Store& store = open_store_for_anyone();
-  require_own(cluster_of(store), gid.view());
-  pg::with_spi([&] {
-    pg::as_user(table_owner(store.table(Table::receipts)), [&] {
-      insert_receipt.run(0, {pg::Value(text_datum(core::gid_base(gid.view()))), key});
-      if (carried_out)
-        delete_receipt.run(
-            0, {pg::Value(text_datum(core::gid_base(carried_out.view()))), carried_out_key});
-    });
-  });
+  (void)own_gid(cluster_of(store), gid.view());
+  leave_receipt(store, gid.view(), key);
+  // What a coordinator at 1.8 does without: from 1.9 on its worker forgets, many at a time.
+  if (carried_out) remove_receipt(store, carried_out.view(), carried_out_key);
+  PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(order_proc_write_deciding_receipt);
+Datum order_proc_write_deciding_receipt(PG_FUNCTION_ARGS) {
+  const pg::Args args(fcinfo);
+  const pg::Text gid = args.get_text(0, "gid");
+  const pg::Value key(Int64GetDatum(args.get_int64(1, "receipt_key")));
+  const int patience = args.get_int32(2, "patience");
+  if (patience <= 0)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("patience must be positive: %d", patience),
+            errhint("Give milliseconds until the coordinator is given up."));
+  hold_fence();
+  const Store& store = open_store_for_anyone();
+  const Cluster& here = cluster_of(store);
+  const core::Gid numbers = own_gid(here, gid.view());
+  if (numbers.decider != numbers.shard)
+    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+            errmsg("\"%s\" is not decided by this shard", pg::shown(gid.view())),
+            errhint("A commit of the coordinator calls this."));
+  require_timeline(here, numbers.timeline);
+  pg::set_for_transaction("idle_in_transaction_session_timeout", psprintf("%d", patience));
+  leave_receipt(store, gid.view(), key);
   PG_RETURN_VOID();
 }
 

@@ -10,8 +10,11 @@ namespace order_proc {
 /// The key of a transaction's receipts, by the part of its identifier that all shards share.
 int64 receipt_key(const Cluster& cluster, std::string_view base);
 
-/// Queues that the transaction on the shard leaves a receipt with that key for its `gid`; with
-/// `forget` the one for connection.carried_out goes.
-void queue_receipt(remote::Connection& connection, int64 key, bool forget);
+/// Queues that the transaction on the shard leaves a receipt with that key for its `gid`.
+void queue_receipt(remote::Connection& connection, int64 key);
+
+/// The same on the shard whose commit decides: until then it takes no new coordinator, and what it
+/// does not hear of within `patience` milliseconds it rolls back.
+void queue_deciding_receipt(remote::Connection& connection, int64 key, int patience);
 
 }  // namespace order_proc

@@ -24,6 +24,10 @@ pg::Statement which_decisions{
     "SELECT l.gid FROM order_store.commit_log AS l WHERE l.gid OPERATOR(pg_catalog.=) ANY ($1)",
     TEXTARRAYOID};
 
+int compare_texts(const void* a, const void* b, void*) {
+  return strcmp(*static_cast<const char* const*>(a), *static_cast<const char* const*>(b));
+}
+
 bool text_less(const char* a, const char* b) {
   return strcmp(a, b) < 0;
 }
@@ -68,6 +72,13 @@ bool may_tell(const pg::ResultSet* results, TimestampTz& told) {
   return true;
 }
 
+std::span<const char* const> sort_texts(std::span<const char* const> texts) {
+  auto** const sorted = static_cast<const char**>(palloc(sizeof(char*) * (texts.size() + 1)));
+  std::copy(texts.begin(), texts.end(), sorted);
+  qsort_interruptible(sorted, texts.size(), sizeof(char*), compare_texts, nullptr);
+  return {sorted, texts.size()};
+}
+
 bool is_among(std::span<const char* const> sorted, const char* text) {
   return std::binary_search(sorted.begin(), sorted.end(), text, text_less);
 }
@@ -99,7 +110,7 @@ std::span<const char* const> find_decisions(const Store& store,
 
 namespace {
 
-/// Those that this server decides about; the others' bases are put in order in `bases`.
+/// Those that this server decides about; the others' bases are put into `bases`.
 std::size_t find_own_fates(const Store& store, const Cluster& cluster, std::span<ShardView> views,
                            const char** bases) {
   std::size_t count = 0;
@@ -122,7 +133,7 @@ std::size_t find_own_fates(const Store& store, const Cluster& cluster, std::span
                         (orphan.numbers.timeline == timeline || orphan.numbers.timeline == 0);
       if (is_among(decided, orphan.base))
         orphan.fate = Orphan::Fate::commit;
-      else if (here)
+      else if (here && orphan.numbers.decider == core::no_decider)
         orphan.fate = Orphan::Fate::roll_back;
       else
         bases[others++] = orphan.base;
@@ -139,8 +150,8 @@ void find_fates(const Store& store, const Cluster& cluster, std::span<ShardView>
   auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * (most + 1)));
   const std::size_t others = find_own_fates(store, cluster, views, bases);
   if (others == 0) return;
-  // Decided on another server, perhaps after the backup that this one comes from: then a shard may
-  // have carried it out.
+  // Decided on another server, perhaps after the backup that this one comes from, or by a shard:
+  // then one may have carried it out.
   const auto receipts = find_receipts(cluster, views, {bases, others}, patience);
   const bool complete = all_reached(views) && remote::incarnation().timeline != 0;
   const auto own = static_cast<uint64>(cluster.coordinator_id);
@@ -149,7 +160,8 @@ void find_fates(const Store& store, const Cluster& cluster, std::span<ShardView>
       if (orphan.fate != Orphan::Fate::unknown) continue;
       if (has_receipt(receipts, orphan.base, no_shard))
         orphan.fate = Orphan::Fate::commit;
-      else if (complete && orphan.numbers.coordinator == own)
+      else if (complete && orphan.numbers.coordinator == own &&
+               orphan.numbers.decider == core::no_decider)
         orphan.fate = Orphan::Fate::roll_back;
     }
 }
@@ -165,6 +177,7 @@ Left settle_all(const Store& store, const Cluster& cluster, const pg::ResultSet*
     if (may_tell(results, told))
       ereport(WARNING, errmsg("decisions wait for a synchronous standby, and the shards for them"));
   } else {
+    ask_deciders(cluster, views, patience);
     settle(store, cluster, views, results, patience);
     const auto decided = decided_receipts(store, views);
     left.decisions = close_decisions(store, cluster, decisions, views, results, patience);

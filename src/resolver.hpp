@@ -12,7 +12,7 @@ struct Orphan {
     running,    ///< the transaction that prepared it may still decide
     commit,     ///< it was decided so
     roll_back,  ///< it was never decided, and cannot be any more
-    unknown     ///< another server may have decided, and not all shards have answered
+    unknown     ///< another server may have decided, or a shard that has not been asked
   };
   const char* gid;
   const char* base;  ///< what names the transaction
@@ -69,15 +69,23 @@ std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardVi
 /// With no_shard: of any.
 bool has_receipt(std::span<const Receipt> receipts, const char* base, int shard_id);
 
-/// Decides what is to become of the orphans.
+/// Not reached, after all.
+void give_up(ShardView& view, const char* problem);
+
+/// Finds out what is to become of the orphans.
 void find_fates(const Store& store, const Cluster& cluster, std::span<ShardView> views,
                 int patience);
+
+/// Settles for good what becomes of those that a shard decides and has not committed; see
+/// deciders.cpp.
+void ask_deciders(const Cluster& cluster, std::span<ShardView> views, int patience);
 
 /// Whether the transaction may still decide: it holds a lock until the shards know.
 bool is_running(const core::Gid& gid);
 
 /// Which of the bases are in the commit log, sorted.
 std::span<const char* const> find_decisions(const Store& store, std::span<const char* const> bases);
+std::span<const char* const> sort_texts(std::span<const char* const> texts);
 bool is_among(std::span<const char* const> sorted, const char* text);
 Datum text_array(std::span<const char* const> texts);
 

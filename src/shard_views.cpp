@@ -10,6 +10,13 @@
 
 namespace order_proc {
 
+void give_up(ShardView& view, const char* problem) {
+  if (view.connection != nullptr && (view.connection->in_flight || view.connection->lost))
+    remote::close_connection(*view.connection);
+  view.connection = nullptr;
+  view.problem = problem;
+}
+
 namespace {
 
 /// Prepared transactions and receipts of a shard in one look.
@@ -84,14 +91,6 @@ std::span<Orphan> read_orphans(const PGresult* result, int shard_id) {
                         false};
   }
   return {orphans, count};
-}
-
-/// Not reached, after all.
-void give_up(ShardView& view, const char* problem) {
-  if (view.connection != nullptr && (view.connection->in_flight || view.connection->lost))
-    remote::close_connection(*view.connection);
-  view.connection = nullptr;
-  view.problem = problem;
 }
 
 const char* message_of(const remote::Connection& connection) {
@@ -237,17 +236,6 @@ const char* array_of(std::span<const char* const> bases) {
     appendStringInfo(&text, "%c%s", text.len == 0 ? '{' : ',', base);
   appendStringInfoString(&text, text.len == 0 ? "{}" : "}");
   return text.data;
-}
-
-int compare_texts(const void* a, const void* b, void*) {
-  return strcmp(*static_cast<const char* const*>(a), *static_cast<const char* const*>(b));
-}
-
-std::span<const char* const> sort_texts(std::span<const char* const> texts) {
-  auto** const sorted = static_cast<const char**>(palloc(sizeof(char*) * (texts.size() + 1)));
-  std::copy(texts.begin(), texts.end(), sorted);
-  qsort_interruptible(sorted, texts.size(), sizeof(char*), compare_texts, nullptr);
-  return {sorted, texts.size()};
 }
 
 /// The same text among `sorted`; null when it is not there.

@@ -1,6 +1,13 @@
-// A transaction that wrote on several shards, or on one and here, commits in two phases: all shards
-// prepare, then the local commit decides, since a row of the commit log is part of it; then the
-// shards commit. Whatever dies in between, recover() settles by that row: there, or never committed
+// A transaction that wrote on several shards, or on one and here, commits in two phases. Who
+// decides:
+//   the coordinator  when it wrote here too, or its commit may fail yet: all shards prepare, then the
+//                    local commit decides, since a row of the commit log is part of it; then the
+//                    shards commit
+//   the last shard   otherwise: all others prepare, the last one commits in one phase, and a receipt
+//                    is part of that commit; then the others commit. Two flushes of a log fewer, and
+//                    one fewer to wait for. The row of the commit log is written all the same, but
+//                    not waited for: it tells whose receipts must be there.
+// Whatever dies in between, recover() settles by that row or receipt: there, or never committed
 // (presumed abort).
 //
 // Before the decision everything may raise; behind it nothing does. On either side of it no wait
@@ -33,14 +40,19 @@ constexpr int abort_timeout = 150;
 
 pg::Statement log_decision{"INSERT INTO order_store.commit_log (gid, shard_ids) VALUES ($1, $2)",
                            TEXTOID, INT4ARRAYOID};
-pg::Statement forget_decision{
-    "DELETE FROM order_store.commit_log AS l WHERE l.gid OPERATOR(pg_catalog.=) $1", TEXTOID};
+
+/// What a shard waits for the coordinator beyond commit_timeout before it rolls back.
+constexpr int grace = 2000;
+
+/// order_proc.last_shard_decides
+bool last_shard_decides = true;
+
+/// What is known of the last shard's decision: `asked`: it may have committed.
+bool asked = false;
+bool decided = false;
 
 core::Gid deciding{};
 bool with_receipts = false;
-int64 deciding_key = 0;  ///< of its receipts
-/// The last decision of this session that all shards have carried out: its row goes with the next.
-core::GidText carried_out{};
 
 Datum text_datum(std::string_view value) {
   return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
@@ -51,13 +63,7 @@ core::GidText deciding_text() {
   return pg::core_call(core::format_gid, deciding, !with_receipts);
 }
 
-/// Rows that were forgotten meanwhile by the resolver would fail a transaction with an old
-/// snapshot.
-bool may_forget() {
-  return !IsolationUsesXactSnapshot();
-}
-
-/// The row whose commit is the decision.
+/// The row whose commit is the decision, or follows it.
 void write_decision(const Store& store, std::span<remote::Connection* const> written) {
   auto* const shards = static_cast<Datum*>(palloc(sizeof(Datum) * written.size()));
   for (std::size_t i = 0; i < written.size(); ++i) shards[i] = Int32GetDatum(written[i]->shard_id);
@@ -69,8 +75,6 @@ void write_decision(const Store& store, std::span<remote::Connection* const> wri
     pg::as_user(table_owner(store.table(Table::commit_log)), [&] {
       log_decision.run(0,
                        {pg::Value(text_datum(core::gid_base(text.data()))), pg::Value(shard_ids)});
-      if (carried_out[0] != '\0' && may_forget())
-        forget_decision.run(0, {pg::Value(text_datum(core::gid_base(carried_out.data())))});
     });
   });
   PopActiveSnapshot();
@@ -83,6 +87,16 @@ void require_prepared(remote::Connection& connection, const char* tag) {
           errmsg("shard %d (server \"%s\") rolled the transaction back", connection.shard_id,
                  remote::server_name(connection.server)),
           errhint("Run the transaction again."));
+}
+
+void require_receipt(remote::Connection& connection) {
+  if (remote::error_code(connection) == ERRCODE_UNDEFINED_FUNCTION)
+    ereport(ERROR, errcode(pg::store_mismatch),
+            errmsg("shard %d (server \"%s\") has an older version of order_proc",
+                   connection.shard_id, remote::server_name(connection.server)),
+            errhint("ALTER EXTENSION order_proc UPDATE; there, or SET "
+                    "order_proc.last_shard_decides = off; until then."));
+  remote::raise_error(connection);
 }
 
 /// Shards that have not answered are not asked to roll back either, which would be one more wait:
@@ -99,39 +113,33 @@ void require_prepared(remote::Connection& connection, const char* tag) {
                   "prepare needs a longer order_proc.commit_timeout."));
 }
 
-/// The receipt and PREPARE, in one round trip.
-void send_prepare(remote::Connection& connection) {
+/// Names the transaction and the shard's part in it.
+void name_part(remote::Connection& connection) {
   deciding.shard = static_cast<uint32>(connection.shard_id);
   connection.gid = deciding_text();
-  if (with_receipts) queue_receipt(connection, deciding_key, may_forget());
+}
+
+/// The receipt and PREPARE, in one round trip.
+void send_prepare(remote::Connection& connection, int64 key) {
+  name_part(connection);
+  if (with_receipts) queue_receipt(connection, key);
   connection.prepared_here = true;
   remote::queue_text(connection, psprintf("PREPARE TRANSACTION '%s'", connection.gid.data()),
                      remote::Step::call, {});
   remote::send(connection);
 }
 
-void prepare(std::span<remote::Connection* const> written) {
-  join_commit_barrier();
-  const Store& store = open_store_for_anyone();
-  const Cluster& cluster = cluster_of(store);
-  require_original(cluster);
-  with_receipts = store.layout.has_receipts();
-  deciding = {static_cast<uint64>(written[0]->coordinator_id), remote::incarnation().timeline,
-              U64FromFullTransactionId(GetTopFullTransactionId()), pg::random_bits(), 0};
-  if (with_receipts) {
-    const core::GidText text = deciding_text();
-    deciding_key = receipt_key(cluster, core::gid_base(text.data()));
-  }
-  // Held until the shards know how it ended: as long the resolver leaves it alone.
-  pg::acquire_lock(pg::LockKind::commit, deciding.nonce);
-  write_decision(store, written);
-  // The decision must be on disk before a shard commits, whatever synchronous_commit says.
-  ForceSyncCommit();
-  ORDER_PROC_FAILPOINT("f3_decision_written");
-  for (remote::Connection* const connection : written) {
-    send_prepare(*connection);
-    if (connection == written.front()) ORDER_PROC_FAILPOINT("f4_prepare_sent");
-  }
+/// The receipt that will be the decision. Its COMMIT follows apart: one that was sent is one that
+/// the resolver can see the receipt of.
+void send_deciding_receipt(remote::Connection& connection, int64 key) {
+  name_part(connection);
+  queue_deciding_receipt(connection, key, remote::commit_timeout + grace);
+  remote::send(connection);
+}
+
+/// Waits until all have done what they were sent.
+void wait_for_shards(std::span<remote::Connection* const> written,
+                     const remote::Connection* decider) {
   const remote::Deadline deadline = remote::after_milliseconds(remote::commit_timeout);
   for (remote::Connection* const connection : written) {
     const PGresult* const result =
@@ -140,10 +148,54 @@ void prepare(std::span<remote::Connection* const> written) {
         result == nullptr ? "" : pstrdup(PQcmdStatus(const_cast<PGresult*>(result)));
     (void)remote::next_result(*connection, remote::Interrupts::serve, deadline);
     if (connection->in_flight) raise_late(written, *connection);
-    require_prepared(*connection, tag);
+    if (connection == decider)
+      require_receipt(*connection);
+    else
+      require_prepared(*connection, tag);
     if (connection == written.front()) ORDER_PROC_FAILPOINT("f6_prepared_first");
   }
+}
+
+void prepare(std::span<remote::Connection* const> written, bool here) {
+  asked = decided = false;
+  join_commit_barrier();
+  const Store& store = open_store_for_anyone();
+  const Cluster& cluster = cluster_of(store);
+  require_original(cluster);
+  with_receipts = store.layout.has_receipts();
+  remote::Connection* const decider =
+      last_shard_decides && !here && written.size() > 1 && store.layout.has_deciders()
+          ? written.back()
+          : nullptr;
+  deciding = {static_cast<uint64>(written[0]->coordinator_id),
+              remote::incarnation().timeline,
+              U64FromFullTransactionId(GetTopFullTransactionId()),
+              pg::random_bits(),
+              0,
+              decider == nullptr ? core::no_decider : static_cast<uint32>(decider->shard_id)};
+  const core::GidText text = deciding_text();
+  const int64 key = with_receipts ? receipt_key(cluster, core::gid_base(text.data())) : 0;
+  // Held until the shards know how it ended: as long the resolver leaves it alone.
+  pg::acquire_lock(pg::LockKind::commit, deciding.nonce);
+  write_decision(store, written);
+  if (decider == nullptr)
+    // The decision must be on disk before a shard commits, whatever synchronous_commit says.
+    ForceSyncCommit();
+  else
+    pg::set_for_transaction("synchronous_commit", "off");
+  ORDER_PROC_FAILPOINT("f3_decision_written");
+  for (remote::Connection* const connection : written) {
+    if (connection == decider)
+      send_deciding_receipt(*connection, key);
+    else
+      send_prepare(*connection, key);
+    if (connection == written.front()) ORDER_PROC_FAILPOINT("f4_prepare_sent");
+  }
+  wait_for_shards(written, decider);
   ORDER_PROC_FAILPOINT("f8_prepared");
+  if (decider == nullptr) return;
+  remote::commit_one(*decider, asked);
+  decided = true;
 }
 
 /// Ends the prepared transactions all at once; true when each shard said so.
@@ -168,13 +220,16 @@ bool end_prepared(std::span<remote::Connection* const> prepared, const char* com
   return all;
 }
 
+/// Rows of the commit log pile up where no worker was ever started.
+void want_worker_sometimes() {
+  constexpr uint32 interval = 64;
+  static uint32 commits = 0;
+  if (commits++ % interval == 0) want_worker();
+}
+
 void committed(std::span<remote::Connection* const> prepared) {
-  carried_out = {};
-  if (pg::commit_lacks_standby()) {
-    for (remote::Connection* const connection : prepared) {
-      remote::transaction_over(*connection);
-      connection->carried_out = {};
-    }
+  if (!decided && pg::commit_lacks_standby()) {
+    for (remote::Connection* const connection : prepared) remote::transaction_over(*connection);
     want_worker();
     ereport(WARNING,
             errmsg("the transaction is committed here, but no synchronous standby has it yet"),
@@ -183,26 +238,35 @@ void committed(std::span<remote::Connection* const> prepared) {
     return;
   }
   ORDER_PROC_FAILPOINT("f13_before_commit_prepared");
-  const bool all = end_prepared(prepared, "COMMIT PREPARED", remote::commit_timeout);
-  for (remote::Connection* const connection : prepared)
-    connection->carried_out =
-        all ? remote::CarriedOut{connection->gid, deciding_key} : remote::CarriedOut{};
-  if (all) {
-    carried_out = deciding_text();
-    return;
-  }
+  if (end_prepared(prepared, "COMMIT PREPARED", remote::commit_timeout))
+    return want_worker_sometimes();
   want_worker();
   ereport(WARNING, errmsg("the transaction is committed, but a shard has yet to carry it out"),
           errhint("SELECT * FROM order_proc.recover();"));
 }
 
 void aborted(std::span<remote::Connection* const> prepared) {
-  if (!end_prepared(prepared, "ROLLBACK PREPARED", abort_timeout)) want_worker();
+  // The last shard may have committed: the resolver asks it.
+  if (asked) {
+    for (remote::Connection* const connection : prepared) remote::transaction_over(*connection);
+    return want_worker();
+  }
+  // It has, and then the local commit failed.
+  const bool done = decided
+                        ? end_prepared(prepared, "COMMIT PREPARED", remote::commit_timeout)
+                        : end_prepared(prepared, "ROLLBACK PREPARED", abort_timeout);
+  if (!done) want_worker();
 }
 
 }  // namespace
 
 void watch_commits() {
+  DefineCustomBoolVariable(
+      "order_proc.last_shard_decides",
+      "Lets the last shard's commit decide a transaction that wrote on several shards only.",
+      "off leaves each decision to the coordinator: slower, but a shard that is lost while it "
+      "commits leaves nothing unknown.",
+      &last_shard_decides, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
   remote::set_commit_protocol({prepare, committed, aborted});
 }
 

@@ -8,19 +8,25 @@ namespace order_proc::core {
 GidText format_gid(const Gid& gid, bool old) noexcept {
   GidText text{};
   std::array<char, 10> timeline{};
+  std::array<char, 6> decider{};
+  const bool decided = !old && gid.decider != no_decider;
   if (!old) std::snprintf(timeline.data(), timeline.size(), "%08x_", gid.timeline);
-  std::snprintf(text.data(), text.size(), "%s%016llx_%s%016llx_%016llx_%04x",
-                old ? old_gid_prefix.data() : gid_prefix.data(),
-                static_cast<unsigned long long>(gid.coordinator), timeline.data(),
-                static_cast<unsigned long long>(gid.transaction),
-                static_cast<unsigned long long>(gid.nonce), gid.shard & 0xFFFFU);
+  if (decided) std::snprintf(decider.data(), decider.size(), "%04x_", gid.decider & 0xFFFFU);
+  std::snprintf(
+      text.data(), text.size(), "%s%016llx_%s%016llx_%016llx_%s%04x",
+      (old ? old_gid_prefix : (decided ? decided_gid_prefix : gid_prefix)).data(),
+      static_cast<unsigned long long>(gid.coordinator), timeline.data(),
+      static_cast<unsigned long long>(gid.transaction), static_cast<unsigned long long>(gid.nonce),
+      decider.data(), gid.shard & 0xFFFFU);
   return text;
 }
 
 std::optional<Gid> parse_gid(std::string_view text) noexcept {
   const bool old = text.starts_with(old_gid_prefix);
-  if (text.size() != (old ? old_gid_size : gid_size)) return std::nullopt;
-  if (!old && !text.starts_with(gid_prefix)) return std::nullopt;
+  const bool decided = text.starts_with(decided_gid_prefix);
+  if (!old && !decided && !text.starts_with(gid_prefix)) return std::nullopt;
+  if (text.size() != (old ? old_gid_size : decided ? decided_gid_size : gid_size))
+    return std::nullopt;
   Gid gid{};
   std::size_t at = gid_prefix.size();
   const auto number = [&](auto& value, std::size_t width) {
@@ -35,9 +41,10 @@ std::optional<Gid> parse_gid(std::string_view text) noexcept {
   const auto separator = [&] { return text[at++] == '_'; };
   if (!number(gid.coordinator, 16) || !separator()) return std::nullopt;
   if (!old && (!number(gid.timeline, 8) || !separator())) return std::nullopt;
-  if (!number(gid.transaction, 16) || !separator() || !number(gid.nonce, 16) || !separator() ||
-      !number(gid.shard, 4))
+  if (!number(gid.transaction, 16) || !separator() || !number(gid.nonce, 16) || !separator())
     return std::nullopt;
+  if (decided && (!number(gid.decider, 4) || !separator())) return std::nullopt;
+  if (!number(gid.shard, 4)) return std::nullopt;
   return gid;
 }
 

@@ -12,8 +12,8 @@
 
 namespace order_proc::core {
 
-inline constexpr std::array<std::string_view, 9> layouts{"1.0", "1.1", "1.2", "1.3", "1.4",
-                                                         "1.5", "1.6", "1.7", "1.8"};
+inline constexpr std::array<std::string_view, 10> layouts{"1.0", "1.1", "1.2", "1.3", "1.4",
+                                                          "1.5", "1.6", "1.7", "1.8", "1.9"};
 
 /// The layout with the tables of a cluster.
 inline constexpr std::size_t shards_since = 7;
@@ -26,6 +26,9 @@ inline constexpr std::size_t sagas_since = 8;
 
 /// The version whose functions serve imports over shards.
 inline constexpr std::size_t routed_imports_since = 8;
+
+/// The version on whose shards the last one of a transaction may decide.
+inline constexpr std::size_t deciders_since = 9;
 
 /// Index into `layouts`; nullopt for a version this library does not know.
 constexpr std::optional<std::size_t> layout_index(std::string_view version) noexcept {
@@ -62,6 +65,7 @@ struct Layout {
   constexpr bool has_shards() const noexcept { return index >= shards_since; }
   constexpr bool has_routed_imports() const noexcept { return index >= routed_imports_since; }
   constexpr bool has_receipts() const noexcept { return index >= receipts_since; }
+  constexpr bool has_deciders() const noexcept { return index >= deciders_since; }
   constexpr bool has_sagas() const noexcept { return index >= sagas_since; }
 };
 

@@ -160,7 +160,6 @@ void forget_session(Connection& connection) {
   connection.stale = connection.lost = connection.doomed = connection.pooled = false;
   connection.hung_up = false;
   connection.unregistered = false;
-  connection.carried_out = {};
   connection.backend_pid = 0;
   connection.timeline = 0;
   connection.socket = -1;

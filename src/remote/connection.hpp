@@ -38,12 +38,6 @@ struct Statement {
 /// What a step of a pipeline is for, in the order they were sent.
 enum class Step : uint8 { control, parse, call };
 
-/// A transaction that all its shards have committed: its receipt may go.
-struct CarriedOut {
-  core::GidText gid;
-  int64 key;  ///< of the receipt
-};
-
 struct Connection {
   Connection* next;
   Oid server;
@@ -72,17 +66,16 @@ struct Connection {
   volatile bool hung_up;  ///< by the timer
 
   // The transaction on the shard, see transaction.cpp.
-  int depth;               ///< 0: none open; n: savepoints up to nest level n
-  int begin_level;         ///< nest level at which it began
-  int release_level;       ///< savepoints from this level on are still to be released; 0: none
-  int wrote_level;         ///< nest level of the first write; 0: none
-  bool doomed;             ///< what it did is lost: the local transaction cannot commit
-  bool alone;              ///< the pipeline in flight is a transaction of its own
-  bool left_open;          ///< such a one failed before its end, or has a snapshot for the next one
-  uint32 cut;              ///< the cut that its snapshot is part of; 0: of none
-  bool prepared_here;      ///< it is (being) prepared for a commit in two phases
-  core::GidText gid;       ///< as what
-  CarriedOut carried_out;  ///< the one before, or nothing
+  int depth;           ///< 0: none open; n: savepoints up to nest level n
+  int begin_level;     ///< nest level at which it began
+  int release_level;   ///< savepoints from this level on are still to be released; 0: none
+  int wrote_level;     ///< nest level of the first write; 0: none
+  bool doomed;         ///< what it did is lost: the local transaction cannot commit
+  bool alone;          ///< the pipeline in flight is a transaction of its own
+  bool left_open;      ///< such a one failed before its end, or has a snapshot for the next one
+  uint32 cut;          ///< the cut that its snapshot is part of; 0: of none
+  bool prepared_here;  ///< it is (being) prepared for a commit in two phases
+  core::GidText gid;   ///< as what
 
   // The pipeline in flight.
   std::array<Step, 24> steps;

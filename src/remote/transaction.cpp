@@ -183,37 +183,6 @@ void require_sound(const Connection& connection) {
                   "was made; a retry with the same key is safe."));
 }
 
-/// The one shard that was written: its commit decides.
-void commit_one(Connection& connection) {
-  ORDER_PROC_FAILPOINT("one_before_commit");
-  queue(connection, commit_statement, Step::call, {});
-  send(connection);
-  ORDER_PROC_FAILPOINT("one_commit_sent");
-  Connection* const one[] = {&connection};
-  const Deadline deadline = after_milliseconds(commit_timeout);
-  const PGresult* const result = next_result(connection, Interrupts::hold, deadline);
-  const bool rolled_back =
-      result != nullptr &&
-      std::string_view(PQcmdStatus(const_cast<PGresult*>(result))) == "ROLLBACK";
-  // A session that ended with the error may have committed before.
-  const bool answered =
-      result != nullptr || (error_code(connection) != 0 && !was_fatal(connection));
-  const bool ended = finish_all(one, Interrupts::hold, deadline);
-  if (!answered || !ended) {
-    const bool lost = connection.lost || connection.error != nullptr;
-    close_connection(connection);
-    commit_unknown(connection, lost ? "The connection was lost while it committed."
-                                    : "It did not answer within order_proc.commit_timeout.");
-  }
-  transaction_over(connection);
-  raise_error(connection, connection.lost);
-  if (rolled_back)
-    ereport(ERROR, errcode(ERRCODE_TRANSACTION_ROLLBACK),
-            errmsg("shard %d (server \"%s\") rolled the transaction back", connection.shard_id,
-                   server_name(connection.server)),
-            errhint("Run the transaction again."));
-}
-
 /// Before the local commit.
 void pre_commit() {
   make_room();
@@ -225,14 +194,15 @@ void pre_commit() {
   if (written.empty()) return end_reads();
   const bool here = TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationIsSerializable();
   if (written.size() == 1 && !here) {
-    commit_one(*written[0]);
+    bool unknown;
+    commit_one(*written[0], unknown);
     return end_reads();
   }
   if (commit_protocol.prepare == nullptr)
     ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
             errmsg("a transaction that wrote on several shards cannot be committed"),
             errhint("Write on one shard a transaction."));
-  commit_protocol.prepare(written);
+  commit_protocol.prepare(written, here);
   end_reads();
 }
 
@@ -354,6 +324,38 @@ void end_of_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionI
 }
 
 }  // namespace
+
+void commit_one(Connection& connection, bool& unknown) {
+  ORDER_PROC_FAILPOINT("one_before_commit");
+  unknown = true;
+  queue(connection, commit_statement, Step::call, {});
+  send(connection);
+  ORDER_PROC_FAILPOINT("one_commit_sent");
+  Connection* const one[] = {&connection};
+  const Deadline deadline = after_milliseconds(commit_timeout);
+  const PGresult* const result = next_result(connection, Interrupts::hold, deadline);
+  const bool rolled_back =
+      result != nullptr &&
+      std::string_view(PQcmdStatus(const_cast<PGresult*>(result))) == "ROLLBACK";
+  // A session that ended with the error may have committed before.
+  const bool answered =
+      result != nullptr || (error_code(connection) != 0 && !was_fatal(connection));
+  const bool ended = finish_all(one, Interrupts::hold, deadline);
+  if (!answered || !ended) {
+    const bool lost = connection.lost || connection.error != nullptr;
+    close_connection(connection);
+    commit_unknown(connection, lost ? "The connection was lost while it committed."
+                                    : "It did not answer within order_proc.commit_timeout.");
+  }
+  unknown = false;
+  transaction_over(connection);
+  raise_error(connection, connection.lost);
+  if (rolled_back)
+    ereport(ERROR, errcode(ERRCODE_TRANSACTION_ROLLBACK),
+            errmsg("shard %d (server \"%s\") rolled the transaction back", connection.shard_id,
+                   server_name(connection.server)),
+            errhint("Run the transaction again."));
+}
 
 void send_quietly(Connection& connection, const char* command) {
   connection.steps[0] = Step::control;

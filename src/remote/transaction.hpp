@@ -32,14 +32,19 @@ void end_snapshot(Connection& connection);
 
 /// Committing transactions that wrote on several shards, or on one and here.
 struct CommitProtocol {
-  /// Before the local commit; may raise, and then all is rolled back.
-  void (*prepare)(std::span<Connection* const> written);
+  /// Before the local commit; may raise, and then all is rolled back. `here`: the transaction wrote
+  /// here too, or the local commit may fail yet.
+  void (*prepare)(std::span<Connection* const> written, bool here);
   /// After it. Must not raise, allocate or wait without a deadline.
-  void (*committed)(std::span<Connection* const> written);
+  void (*committed)(std::span<Connection* const> prepared);
   /// The local transaction is rolled back. The same rules.
   void (*aborted)(std::span<Connection* const> prepared);
 };
 void set_commit_protocol(const CommitProtocol& protocol);
+
+/// Commits what one shard decides about, before the local commit: raises the shard's error, or
+/// 40003 when it did not answer. `unknown` is true as long as it may have committed unheard.
+void commit_one(Connection& connection, bool& unknown);
 
 /// Sends a command without raising or allocating: what fails shows as a lost connection.
 void send_quietly(Connection& connection, const char* command);

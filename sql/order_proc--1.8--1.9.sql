@@ -1,0 +1,35 @@
+\echo Use "ALTER EXTENSION order_proc UPDATE TO '1.9'" to load this file. \quit
+
+-- 1.9: the last shard of a transaction may decide. The tables stay as they are.
+
+CREATE FUNCTION order_proc.write_deciding_receipt(gid text, receipt_key bigint, patience int) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_write_deciding_receipt';
+COMMENT ON FUNCTION order_proc.write_deciding_receipt(text, bigint, int) IS
+'For coordinators: leaves a receipt in the transaction whose commit on this shard decides gid. Until it ends the shard takes no other coordinator; without a word of the coordinator for patience (ms, > 0) it is rolled back. Errors: 22004, 22023 no transaction of this shard''s coordinator that this shard decides, patience not positive, OP503 another coordinator was taken, 23505 it was settled already, OP001, OP002.';
+
+CREATE FUNCTION order_proc.layout_1_9_up() RETURNS SETOF order_proc.migration_step
+LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_9_up$
+SELECT 0, '', '', '', true, NULL::pg_catalog.int8 WHERE false
+$layout_1_9_up$;
+COMMENT ON FUNCTION order_proc.layout_1_9_up() IS 'The step from layout 1.8 to 1.9: nothing changes.';
+
+CREATE FUNCTION order_proc.layout_1_9_down() RETURNS SETOF order_proc.migration_step
+LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_9_down$
+VALUES
+(1, 'change', $sql$
+DO $in_doubt$
+BEGIN
+  IF EXISTS (SELECT FROM order_store.commit_log AS l WHERE l.gid OPERATOR(pg_catalog.~~) 'opc3\_%')
+    OR EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts AS p
+               WHERE p.database OPERATOR(pg_catalog.=) pg_catalog.current_database() AND p.gid OPERATOR(pg_catalog.~~) 'opc3\_%') THEN
+    RAISE EXCEPTION USING
+      ERRCODE = '55000',
+      MESSAGE = 'transactions over shards are in doubt',
+      HINT = 'On the coordinator: SELECT * FROM order_proc.recover();';
+  END IF;
+END
+$in_doubt$$sql$, 'AccessShareLock', true, NULL::pg_catalog.int8)
+$layout_1_9_down$;
+COMMENT ON FUNCTION order_proc.layout_1_9_down() IS 'The step from layout 1.9 back to 1.8: refuses while a transaction that a shard decided is in doubt.';
+
+SELECT order_proc.apply_migration('1.8'::pg_catalog.text, '1.9'::pg_catalog.text);
