@@ -38,17 +38,21 @@ my %breaks = (
 	'the network to both shards is cut' => sub { $cluster->cut($_) for 0, 1; },
 	'the network to the second shard is silent' => sub { $cluster->swallow(1); });
 
-# At each point, whether an error may be raised there by us, and what must come out when nothing breaks.
-my @points = (
-	[ 'f1_before_begin', 1 ], [ 'f3_decision_written', 1 ], [ 'f4_prepare_sent', 1 ], [ 'f6_prepared_first', 1 ], [ 'f8_prepared', 1 ],
-	[ 'f13_before_commit_prepared', 0 ], [ 'f14_commit_prepared_first', 0 ]);
+# Who decides, as order_proc.last_shard_decides; and the points of the commit, with whether an error may be raised there by us.
+my @before = map { [ $_, 1 ] } 'f3_decision_written', 'f4_prepare_sent', 'f6_prepared_first', 'f8_prepared';
+my @after = map { [ $_, 0 ] } 'f13_before_commit_prepared', 'f14_commit_prepared_first';
+my %points = (
+	off => [ [ 'f1_before_begin', 1 ], @before, @after ],
+	# The first shard prepares, the second decides.
+	on => [ @before, [ 'one_before_commit', 1 ], [ 'one_commit_sent', 0 ], @after ]);
+my $decides = 'on';
 
 # Lets the session reach the point, breaks something there, lets it go, makes everything whole and looks.
 sub check {
 	my ($point, $break, @commands) = @_;
 	my $key = 'k' . ++$serial . '-';
-	my $what = "$point, $break";
-	my $session = $cluster->start_session("SET order_proc.failpoint = '$point=pause'", 'BEGIN', (map { ref $_ ? $_->($key) : $_ } @commands), 'COMMIT');
+	my $what = ($decides eq 'on' && @commands > 1 ? 'a shard decides, ' : '') . "$point, $break";
+	my $session = $cluster->start_session("SET order_proc.failpoint = '$point=pause'", "SET order_proc.last_shard_decides = $decides", 'BEGIN', (map { ref $_ ? $_->($key) : $_ } @commands), 'COMMIT');
 	my $pid = $cluster->reached($session);
 	unless ($pid) { fail("$what: the point is reached"); diag $session->{messages}; $cluster->end_session($session); return; }
 	$breaks{$break}->($pid);
@@ -72,15 +76,22 @@ sub check {
 }
 
 my @both = map { my $n = $_; sub { my ($key) = @_; (orders_of($key))[$n] } } 0, 1;
-for my $point (@points) {
-	my ($name, $may_fail) = @$point;
-	for my $break (sort keys %breaks) { check($name, $break, @both); }
-	next unless $may_fail;
-	my $session = $cluster->start_session("SET order_proc.failpoint = '$name=error'", 'BEGIN', orders_of('e' . ++$serial . '-'), 'COMMIT');
-	is($cluster->end_session($session), 'failed', "$name, an error: the transaction fails");
+sub check_error {
+	my ($name) = @_;
+	my $key = 'e' . ++$serial . '-';
+	my $session = $cluster->start_session("SET order_proc.failpoint = '$name=error'", "SET order_proc.last_shard_decides = $decides", 'BEGIN', orders_of($key), 'COMMIT');
+	is($cluster->end_session($session), 'failed', "$name, last_shard_decides $decides, an error: the transaction fails");
 	is($session->{state}, '58030', '  with that error');
 	cmp_ok($cluster->settle, '<=', 5, '  nothing stays prepared');
-	is($coordinator->safe_psql('postgres', "SELECT order_proc.outcome($customers[0], 'e$serial-0') IS NULL AND order_proc.outcome($customers[1], 'e$serial-1') IS NULL"), 't', '  and nothing is there');
+	is($coordinator->safe_psql('postgres', "SELECT order_proc.outcome($customers[0], '${key}0') IS NULL AND order_proc.outcome($customers[1], '${key}1') IS NULL"), 't', '  and nothing is there');
+}
+for (sort keys %points) {
+	$decides = $_;
+	for my $point (@{ $points{$decides} }) {
+		my ($name, $may_fail) = @$point;
+		for my $break (sort keys %breaks) { check($name, $break, @both); }
+		check_error($name) if $may_fail;
+	}
 }
 # One shard, no local write: its commit decides.
 for my $point ('one_before_commit', 'one_commit_sent') {

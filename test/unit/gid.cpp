@@ -12,6 +12,10 @@ namespace {
 constexpr std::string_view sample =
     "opc2_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210_001f";
 constexpr Gid sample_gid{0x0123456789abcdef, 12, 0x2a5, 0xfedcba9876543210, 0x1f};
+/// The shard decides.
+constexpr std::string_view decided_sample =
+    "opc3_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210_0020_001f";
+constexpr Gid decided_sample_gid{0x0123456789abcdef, 12, 0x2a5, 0xfedcba9876543210, 0x1f, 0x20};
 /// As version 1.7 wrote it.
 constexpr std::string_view old_sample =
     "opc1_0123456789abcdef_00000000000002a5_fedcba9876543210_001f";
@@ -21,15 +25,20 @@ TEST(Gid, IsFormattedAtFixedWidth) {
   EXPECT_EQ(std::string_view(format_gid(sample_gid).data()), sample);
   EXPECT_EQ(std::string_view(format_gid({}).data()),
             "opc2_0000000000000000_00000000_0000000000000000_0000000000000000_0000");
+  EXPECT_EQ(std::string_view(format_gid(decided_sample_gid).data()), decided_sample);
   EXPECT_EQ(std::string_view(format_gid(old_sample_gid, true).data()), old_sample);
+  EXPECT_EQ(std::string_view(format_gid(decided_sample_gid, true).data()), old_sample);
   EXPECT_EQ(sample.size(), gid_size);
+  EXPECT_EQ(decided_sample.size(), decided_gid_size);
   EXPECT_EQ(old_sample.size(), old_gid_size);
   // PostgreSQL's GIDSIZE, its closing zero included.
-  EXPECT_LT(gid_size, 200U);
+  EXPECT_LT(decided_gid_size, 200U);
 }
 
 TEST(Gid, TheBaseIsAllButTheShard) {
   EXPECT_EQ(gid_base(sample), "opc2_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210");
+  EXPECT_EQ(gid_base(decided_sample),
+            "opc3_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210_0020");
   EXPECT_EQ(gid_base(old_sample), "opc1_0123456789abcdef_00000000000002a5_fedcba9876543210");
   Gid other = sample_gid;
   other.shard = 2;
@@ -47,11 +56,15 @@ TEST(Gid, ComesBackAsItWas) {
                                             {0, 0, most, 0, 0},
                                             {0, 0, 0, most, 0},
                                             {0, 0, 0, 0, 0xFFFF},
+                                            decided_sample_gid,
+                                            {0, 0, 0, 0, 0, 0},
+                                            {most, most_timeline, most, most, 0xFFFF, 0xFFFF},
                                             {1, 2, 3, 4, 5}})) {
     const GidText text = format_gid(gid);
     EXPECT_EQ(parse_gid(text.data()), gid) << text.data();
     Gid without = gid;
     without.timeline = 0;
+    without.decider = no_decider;
     const GidText old = format_gid(gid, true);
     EXPECT_EQ(parse_gid(old.data()), without) << old.data();
   }
@@ -63,16 +76,19 @@ void refuses_all_but(std::string_view text) {
     EXPECT_FALSE(parse_gid(text.substr(0, size))) << size;
   EXPECT_FALSE(parse_gid(std::string(text) + "0"));
   EXPECT_FALSE(parse_gid(" " + std::string(text.substr(1))));
-  EXPECT_FALSE(parse_gid("opc3" + std::string(text.substr(4))));
+  EXPECT_FALSE(parse_gid("opc4" + std::string(text.substr(4))));
   EXPECT_FALSE(parse_gid("OPC1" + std::string(text.substr(4))));
 }
 
 TEST(Gid, AnythingElseIsRefused) {
   EXPECT_FALSE(parse_gid({}));
   refuses_all_but(sample);
+  refuses_all_but(decided_sample);
   refuses_all_but(old_sample);
   EXPECT_FALSE(parse_gid("opc1" + std::string(sample.substr(4))));
   EXPECT_FALSE(parse_gid("opc2" + std::string(old_sample.substr(4))));
+  EXPECT_FALSE(parse_gid("opc3" + std::string(sample.substr(4))));
+  EXPECT_FALSE(parse_gid("opc2" + std::string(decided_sample.substr(4))));
 }
 
 /// Each character changed into each other one: refused, or another number that is written so.
@@ -94,6 +110,7 @@ void every_character_counts(std::string_view original, bool old) {
 
 TEST(Gid, EveryCharacterCounts) {
   every_character_counts(sample, false);
+  every_character_counts(decided_sample, false);
   every_character_counts(old_sample, true);
 }
 
