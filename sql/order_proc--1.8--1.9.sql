@@ -5,7 +5,7 @@
 CREATE FUNCTION order_proc.write_deciding_receipt(gid text, receipt_key bigint, patience int) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_write_deciding_receipt';
 COMMENT ON FUNCTION order_proc.write_deciding_receipt(text, bigint, int) IS
-'For coordinators: leaves a receipt in the transaction whose commit on this shard decides gid. Until it ends the shard takes no other coordinator; without a word of the coordinator for patience (ms, > 0) it is rolled back. Errors: 22004, 22023 no transaction of this shard''s coordinator that this shard decides, patience not positive, OP503 another coordinator was taken, 23505 it was settled already, OP001, OP002.';
+'For coordinators: leaves a receipt in the transaction whose commit on this shard decides gid. That commit fails (OP503) when the shard has taken another coordinator by then; without a word of the coordinator for patience (1 to 3600000 ms) the transaction is rolled back. Errors: 22004, 22023 no transaction of this shard''s coordinator that this shard decides, patience out of bounds, 23505 it was settled already, OP001, OP002.';
 
 CREATE FUNCTION order_proc.layout_1_9_up() RETURNS SETOF order_proc.migration_step
 LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_9_up$

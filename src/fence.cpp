@@ -3,9 +3,9 @@
 // nobody commits what the new one has just decided otherwise. Two servers of one timeline are
 // copies of each other: the second is refused.
 //
-// The fence is a lock: COMMIT PREPARED of a session that joined holds it shared, and so does, until
-// it commits, a transaction that this shard decides about; a new coordinator takes it exclusively
-// before it is written down. Whatever comes later sees it.
+// The fence is a lock: COMMIT PREPARED of a session that joined holds it shared, and so does the
+// commit of a transaction that this shard decides; a new coordinator takes it exclusively before it
+// is written down. Whatever comes later sees it.
 #include "fence.hpp"
 
 #include "cluster.hpp"
@@ -25,6 +25,9 @@ struct Joined {
   remote::Incarnation server;  ///< timeline 0: nobody
 };
 Joined joined{};
+
+/// What the present transaction decides; coordinator 0: nothing.
+core::Gid deciding{};
 
 pg::Statement note_server{
     "UPDATE order_store.cluster AS c SET coordinator_id = $1, timeline = $2, instance = $3, "
@@ -126,11 +129,28 @@ void pass_fence(bool commits) {
   const Store& store = open_store_at_any_layout();
   if (!store.layout.has_receipts()) return;
   const Cluster& here = cluster_of(store);
-  // One that is just being added does not know its coordinator before the commit; behind a pooler
-  // a session need not be one that joined.
-  if (here.role != Role::shard || joined.server.timeline == 0) return;
+  // One that is just being added does not know its coordinator before the commit.
+  if (here.role != Role::shard) return;
   require_coordinator(here, joined.coordinator_id, here.shard_id);
   require_not_older(here, joined.server);
+}
+
+/// The session need not be one that joined, behind a pooler: the transaction tells whose it is.
+void fence_decision() {
+  const LOCKTAG tag = pg::lock_tag(pg::LockKind::fence, 0);
+  (void)LockAcquire(&tag, ShareLock, false, false);
+  AcceptInvalidationMessages();
+  const Cluster& here = cluster_here();
+  require_coordinator(here, static_cast<int64>(deciding.coordinator), here.shard_id);
+  if (here.coordinator_here.timeline > deciding.timeline) promoted_later(here, deciding.timeline);
+  if (joined.server.timeline != 0) require_not_older(here, joined.server);
+}
+
+void end_of_transaction(XactEvent event, void*) {
+  if (deciding.coordinator == 0) return;
+  if (event == XACT_EVENT_PRE_COMMIT) return fence_decision();
+  if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+    deciding = {};
 }
 
 void check_command(PlannedStmt* statement, const char* text, bool read_only,
@@ -150,15 +170,12 @@ void check_command(PlannedStmt* statement, const char* text, bool read_only,
 
 }  // namespace
 
-void hold_fence() {
-  pass_fence(true);
-}
-
-void require_timeline(const Cluster& here, uint32 timeline) {
-  if (here.coordinator_here.timeline > timeline) promoted_later(here, timeline);
+void fence_commit(const core::Gid& gid) {
+  deciding = gid;
 }
 
 void watch_commands() {
+  RegisterXactCallback(end_of_transaction, nullptr);
   next_hook = ProcessUtility_hook;
   ProcessUtility_hook = check_command;
 }

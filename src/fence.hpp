@@ -5,14 +5,11 @@
 
 namespace order_proc {
 
-/// Hooks into COMMIT PREPARED; once, from _PG_init.
+/// Hooks into commits; once, from _PG_init.
 void watch_commands();
 
-/// Until the end of the transaction no other coordinator is taken; OP503 when one was, since this
-/// session joined.
-void hold_fence();
-
-/// OP503 when the shard follows a server that was promoted after that timeline.
-void require_timeline(const Cluster& here, uint32 timeline);
+/// The present transaction decides `gid`: its commit fails with OP503 when the shard has taken
+/// another coordinator, or another server of it, by then.
+void fence_commit(const core::Gid& gid);
 
 }  // namespace order_proc

@@ -114,21 +114,20 @@ Datum order_proc_write_deciding_receipt(PG_FUNCTION_ARGS) {
   const pg::Text gid = args.get_text(0, "gid");
   const pg::Value key(Int64GetDatum(args.get_int64(1, "receipt_key")));
   const int patience = args.get_int32(2, "patience");
-  if (patience <= 0)
+  constexpr int most_patience = 3600000;
+  if (patience <= 0 || patience > most_patience)
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("patience must be positive: %d", patience),
+            errmsg("patience must be 1 to %d: %d", most_patience, patience),
             errhint("Give milliseconds until the coordinator is given up."));
-  hold_fence();
   const Store& store = open_store_for_anyone();
-  const Cluster& here = cluster_of(store);
-  const core::Gid numbers = own_gid(here, gid.view());
+  const core::Gid numbers = own_gid(cluster_of(store), gid.view());
   if (numbers.decider != numbers.shard)
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
             errmsg("\"%s\" is not decided by this shard", pg::shown(gid.view())),
             errhint("A commit of the coordinator calls this."));
-  require_timeline(here, numbers.timeline);
   pg::set_for_transaction("idle_in_transaction_session_timeout", psprintf("%d", patience));
   leave_receipt(store, gid.view(), key);
+  fence_commit(numbers);
   PG_RETURN_VOID();
 }
 

@@ -144,12 +144,34 @@ ALTER TABLE order_store.commit_log RENAME COLUMN damaged TO lost;
 SELECT is((state_of('SELECT order_proc.shard_id()')).message, 'column "damaged" of order_store.commit_log is missing', 'nor without a column of the commit log');
 ALTER TABLE order_store.commit_log RENAME COLUMN lost TO damaged;
 
+-- A receipt that decides: its commit passes the fence.
+\set decided 'opc3_0000000000000009_00000001_0000000000000003_000000000000000'
+SELECT is((state_of(format('SELECT order_proc.write_deciding_receipt(%L, 1, 1000)', :'decided' || '5_0002_0003'))).state, '22023', 'another shard decides');
+SET ROLE regress_op_app;
+BEGIN;
+SELECT order_proc.write_deciding_receipt(:'decided' || '5_0003_0003', 46, 60000) \g /dev/null
+SELECT is(current_setting('idle_in_transaction_session_timeout'), '1min', 'a coordinator that is not heard of is not waited for');
+COMMIT;
+SELECT is(current_setting('idle_in_transaction_session_timeout'), '0', 'and only then');
+BEGIN;
+SELECT order_proc.write_deciding_receipt(:'decided' || '6_0003_0003', 47, 60000) \g /dev/null
+\! psql -XAtq -c "SELECT order_proc.register_coordinator(9, 3, 2, 500)" >/dev/null
+\set VERBOSITY sqlstate
+COMMIT;
+\set VERBOSITY terse
+RESET ROLE;
+SELECT results_eq(format('SELECT receipt_key FROM order_store.receipts WHERE gid LIKE %L', :'decided' || '%'), 'VALUES (46::bigint)', 'it fails when another was promoted meanwhile');
+SELECT is((state_of(format('SELECT order_proc.write_deciding_receipt(%L, 47, 1000)', :'decided' || '5_0003_0003'))).state, '23505', 'what is settled already stays so');
+
 -- Down: not while something is in doubt.
 DELETE FROM order_store.cluster;
 BEGIN;
 CREATE TABLE recovery.t ();
 PREPARE TRANSACTION 'opc2_recovery_4';
 SELECT is((state_of('ALTER EXTENSION order_proc UPDATE TO ''1.7''')).state, '55000', 'down to 1.7 is refused while something is prepared');
+INSERT INTO order_store.commit_log (gid, shard_ids) VALUES ('opc3_x', '{0}');
+SELECT is((state_of('ALTER EXTENSION order_proc UPDATE TO ''1.8''')).state, '55000', 'down to 1.8 while there is something that a shard decided');
+DELETE FROM order_store.commit_log;
 ROLLBACK PREPARED 'opc2_recovery_4';
 INSERT INTO order_store.commit_log (gid, shard_ids) VALUES ('x', '{0}');
 SELECT is((state_of('ALTER EXTENSION order_proc UPDATE TO ''1.7''')).state, '55000', 'and while there is a decision');
