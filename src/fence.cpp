@@ -28,6 +28,7 @@ Joined joined{};
 
 /// What the present transaction decides; coordinator 0: nothing.
 core::Gid deciding{};
+int deciding_level = 0;  ///< the (sub)transaction's nest level
 
 pg::Statement note_server{
     "UPDATE order_store.cluster AS c SET coordinator_id = $1, timeline = $2, instance = $3, "
@@ -153,6 +154,13 @@ void end_of_transaction(XactEvent event, void*) {
     deciding = {};
 }
 
+void end_of_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
+  const int level = GetCurrentTransactionNestLevel();
+  if (deciding.coordinator == 0 || deciding_level < level) return;
+  if (event == SUBXACT_EVENT_PRE_COMMIT_SUB) deciding_level = level - 1;
+  if (event == SUBXACT_EVENT_ABORT_SUB) deciding = {};
+}
+
 void check_command(PlannedStmt* statement, const char* text, bool read_only,
                    ProcessUtilityContext context, ParamListInfo parameters,
                    QueryEnvironment* environment, DestReceiver* receiver,
@@ -172,10 +180,12 @@ void check_command(PlannedStmt* statement, const char* text, bool read_only,
 
 void fence_commit(const core::Gid& gid) {
   deciding = gid;
+  deciding_level = GetCurrentTransactionNestLevel();
 }
 
 void watch_commands() {
   RegisterXactCallback(end_of_transaction, nullptr);
+  RegisterSubXactCallback(end_of_subtransaction, nullptr);
   next_hook = ProcessUtility_hook;
   ProcessUtility_hook = check_command;
 }

@@ -30,6 +30,7 @@ PGDLLEXPORT void _PG_init() {
   remote::define_transaction_settings();
   remote::define_limits();
   define_cut_settings();
+  define_commit_settings();
 #ifdef ORDER_PROC_FAILPOINTS
   define_failpoint_settings();
 #endif

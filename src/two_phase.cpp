@@ -260,13 +260,16 @@ void aborted(std::span<remote::Connection* const> prepared) {
 
 }  // namespace
 
-void watch_commits() {
+void define_commit_settings() {
   DefineCustomBoolVariable(
       "order_proc.last_shard_decides",
       "Lets the last shard's commit decide a transaction that wrote on several shards only.",
       "off leaves each decision to the coordinator: slower, but a shard that is lost while it "
       "commits leaves nothing unknown.",
       &last_shard_decides, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+}
+
+void watch_commits() {
   remote::set_commit_protocol({prepare, committed, aborted});
 }
 
