@@ -143,7 +143,8 @@ bool is_table(Oid relation) {
 
 /// DROP EXTENSION ... CASCADE takes the triggers and leaves the rows. The first that is missing:
 /// its table and function.
-std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& store) {
+std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& store,
+                                                                   TableSet which) {
   struct Expected {
     Table table;
     const char* function;
@@ -159,7 +160,9 @@ std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& 
       Expected{Table::slot_map, "cluster_changed", 7, core::layouts.size()},
   };
   for (const Expected& trigger : expected) {
-    if (store.layout.index < trigger.since || store.layout.index >= trigger.until) continue;
+    if (!which.has(trigger.table) || store.layout.index < trigger.since ||
+        store.layout.index >= trigger.until)
+      continue;
     if (!has_trigger(store.table(trigger.table), trigger.function))
       return std::pair{table_name(trigger.table), trigger.function};
   }
@@ -176,9 +179,10 @@ void mismatch(const char* message, const char* hint) {
   ereport(ERROR, errcode(pg::store_mismatch), errmsg("%s", message), errhint("%s", hint));
 }
 
-bool find_tables(Oid schema, std::span<Oid, table_count> tables) {
+bool find_tables(Oid schema, TableSet which, std::span<Oid, table_count> tables) {
   bool any = false;
   for (std::size_t i = 0; i < table_count; ++i) {
+    if (!which.has(i)) continue;
     tables[i] = get_relname_relid(table_names[i].name, schema);
     any |= OidIsValid(tables[i]);
   }
@@ -189,9 +193,9 @@ void require_table(const Store& store, Table which) {
   if (!is_table(store.table(which))) not_a_table(table_name(which));
 }
 
-void check_tables(const Store& store) {
+void check_tables(const Store& store, TableSet which) {
   for (std::size_t i = 0; i < table_count; ++i)
-    if (store.layout.index >= table_names[i].since && !is_table(store.tables[i]))
+    if (which.has(i) && store.layout.index >= table_names[i].since && !is_table(store.tables[i]))
       not_a_table(table_names[i].name);
 }
 
@@ -223,9 +227,9 @@ void check_column(const Column& column, Oid type) {
 
 }  // namespace
 
-void check_columns(const Store& store) {
+void check_columns(const Store& store, TableSet which) {
   for (std::size_t table = 0; table < table_count; ++table) {
-    if (store.layout.index < table_names[table].since) continue;
+    if (!which.has(table) || store.layout.index < table_names[table].since) continue;
     // All of a table at once: one by one they would be most of the time of a session's first call.
     CatCList* const attributes = SearchSysCacheList1(ATTNUM, ObjectIdGetDatum(store.tables[table]));
     for (const Column& column : columns)
@@ -234,6 +238,7 @@ void check_columns(const Store& store) {
         check_column(column, type_in(attributes, column.name));
     ReleaseCatCacheList(attributes);
   }
+  if (!which.has_sequences()) return;
   for (const auto& [name, since] : sequence_names) {
     if (store.layout.index < since) continue;
     const Oid sequence = get_relname_relid(name, store.schema);
@@ -243,15 +248,15 @@ void check_columns(const Store& store) {
   }
 }
 
-void check_triggers(const Store& store) {
-  if (const auto missing = missing_trigger(store))
+void check_triggers(const Store& store, TableSet which) {
+  if (const auto missing = missing_trigger(store, which))
     mismatch(psprintf("the trigger on order_store.%s that calls order_proc.%s is missing",
                       missing->first, missing->second),
              migrate_hint);
 }
 
 bool lacks_triggers(const Store& store) {
-  return missing_trigger(store).has_value();
+  return missing_trigger(store, TableSet::whole()).has_value();
 }
 
 void require_one_owner(const Store& store) {
