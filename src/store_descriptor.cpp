@@ -53,12 +53,12 @@ struct StoreRow {
 /// Reads it by a plain scan: no SQL, no rights, no user code.
 StoreRow read_store_row(Oid store_table, Snapshot snapshot) {
   const Relation table = table_open(store_table, AccessShareLock);
-  const AttrNumber layout_column = get_attnum(RelationGetRelid(table), "layout");
-  const AttrNumber placement_column = get_attnum(RelationGetRelid(table), "placement");
-  if (table->rd_rel->relkind != RELKIND_RELATION || layout_column == InvalidAttrNumber ||
-      placement_column == InvalidAttrNumber ||
-      get_atttype(RelationGetRelid(table), layout_column) != TEXTOID ||
-      get_atttype(RelationGetRelid(table), placement_column) != TEXTOID)
+  const TupleDesc columns = RelationGetDescr(table);
+  const int layout_column = SPI_fnumber(columns, "layout");
+  const int placement_column = SPI_fnumber(columns, "placement");
+  if (table->rd_rel->relkind != RELKIND_RELATION || layout_column <= 0 || placement_column <= 0 ||
+      SPI_gettypeid(columns, layout_column) != TEXTOID ||
+      SPI_gettypeid(columns, placement_column) != TEXTOID)
     mismatch("order_store.store does not have the columns layout and placement",
              "Bring the table back as it was, or restore it from a backup.");
   const TableScanDesc scan = table_beginscan(table, snapshot, 0, nullptr);

@@ -212,13 +212,21 @@ Oid type_in(CatCList* attributes, const char* column) {
   return InvalidOid;
 }
 
+Oid type_in(TupleDesc descriptor, const char* column) {
+  const int number = SPI_fnumber(descriptor, column);
+  return number > 0 ? SPI_gettypeid(descriptor, number) : InvalidOid;
+}
+
+/// Those that the library itself reads: they are opened anyway.
+constexpr TableSet scanned{Table::store, Table::cluster, Table::shards, Table::slot_map};
+
 void check_column(const Column& column, Oid type) {
   const char* const name = table_name(column.table);
   if (!OidIsValid(type))
     mismatch(psprintf("column \"%s\" of order_store.%s is missing", column.name, name),
              psprintf("ALTER TABLE order_store.%s ADD COLUMN %s %s;", name, column.name,
                       format_type_be(column.type)));
-  if (getBaseType(type) != column.type)
+  if (type != column.type && getBaseType(type) != column.type)
     mismatch(psprintf("column \"%s\" of order_store.%s has type %s, not %s", column.name, name,
                       format_type_be(type), format_type_be(column.type)),
              psprintf("ALTER TABLE order_store.%s ALTER COLUMN %s TYPE %s;", name, column.name,
@@ -230,12 +238,21 @@ void check_column(const Column& column, Oid type) {
 void check_columns(const Store& store, TableSet which) {
   for (std::size_t table = 0; table < table_count; ++table) {
     if (!which.has(table) || store.layout.index < table_names[table].since) continue;
+    const auto check = [&](auto* attributes) {
+      for (const Column& column : columns)
+        if (column.table == static_cast<Table>(table) && store.layout.index >= column.since &&
+            store.layout.index < column.until)
+          check_column(column, type_in(attributes, column.name));
+    };
+    if (scanned.has(table)) {
+      const Relation relation = table_open(store.tables[table], AccessShareLock);
+      check(RelationGetDescr(relation));
+      table_close(relation, AccessShareLock);
+      continue;
+    }
     // All of a table at once: one by one they would be most of the time of a session's first call.
     CatCList* const attributes = SearchSysCacheList1(ATTNUM, ObjectIdGetDatum(store.tables[table]));
-    for (const Column& column : columns)
-      if (column.table == static_cast<Table>(table) && store.layout.index >= column.since &&
-          store.layout.index < column.until)
-        check_column(column, type_in(attributes, column.name));
+    check(attributes);
     ReleaseCatCacheList(attributes);
   }
   if (!which.has_sequences()) return;
