@@ -28,7 +28,8 @@ template <std::size_t Columns, typename F>
 void scan(Oid oid, const std::array<const char*, Columns>& names, F&& use) {
   const Relation table = table_open(oid, AccessShareLock);
   std::array<AttrNumber, Columns> numbers;
-  for (std::size_t i = 0; i < Columns; ++i) numbers[i] = get_attnum(oid, names[i]);
+  for (std::size_t i = 0; i < Columns; ++i)
+    numbers[i] = static_cast<AttrNumber>(SPI_fnumber(RelationGetDescr(table), names[i]));
   const Snapshot snapshot = RegisterSnapshot(GetCatalogSnapshot(oid));
   const TableScanDesc scan = table_beginscan(table, snapshot, 0, nullptr);
   TupleTableSlot* const row = table_slot_create(table, nullptr);
@@ -77,7 +78,8 @@ void read_fence(const Store& store) {
           });
 }
 
-void read_shards(const Store& store) {
+void read_shards() {
+  const Store& store = open_also({Table::shards});
   const bool fenced = store.layout.has_receipts();
   scan<2>(
       store.table(Table::shards), {"id", "server"}, [fenced](const std::array<pg::Value, 2>& row) {
@@ -91,7 +93,8 @@ void read_shards(const Store& store) {
       });
 }
 
-void read_slot_map(const Store& store) {
+void read_slot_map() {
+  const Store& store = open_also({Table::slot_map});
   cluster.shard_of_slot.fill(no_shard);
   scan<2>(store.table(Table::slot_map), {"slot", "shard_id"},
           [](const std::array<pg::Value, 2>& row) {
@@ -103,12 +106,13 @@ void read_slot_map(const Store& store) {
           });
 }
 
-void read_cluster(const Store& store) {
+void read_cluster(const Store& store, bool slots) {
   cluster.role = Role::alone;
   cluster.coordinator_id = 0;
   cluster.shard_id = no_shard;
   cluster.shard_count = 0;
   cluster.owned_slots.fill(0);
+  cluster.slots_known = true;
   cluster.copied = false;
   cluster.former_id = 0;
   cluster.secret.fill(0);
@@ -117,8 +121,9 @@ void read_cluster(const Store& store) {
   read_identity(store);
   if (store.layout.has_receipts()) read_fence(store);
   if (cluster.role != Role::coordinator) return;
-  read_shards(store);
-  read_slot_map(store);
+  read_shards();
+  cluster.slots_known = slots;
+  if (slots) read_slot_map();
   // A coordinator without shards yet is alone.
   if (cluster.shard_count == 0) cluster.role = Role::alone;
 }
@@ -177,15 +182,28 @@ void end_of_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionI
 
 }  // namespace
 
-const Cluster& cluster_of(const Store& store) {
-  while (!fresh || read_at != store_generation()) {
+namespace {
+
+const Cluster& read(const Store& store, bool slots) {
+  while (!fresh || read_at != store_generation() || (slots && !cluster.slots_known)) {
     const uint64 generation = store_generation();
-    read_cluster(store);
+    // What somebody has in hand does not lose them.
+    read_cluster(store, slots || cluster.slots_known);
     read_at = generation;
     fresh = true;
     if (generation == store_generation()) break;
   }
   return cluster;
+}
+
+}  // namespace
+
+const Cluster& cluster_of(const Store& store) {
+  return read(store, true);
+}
+
+const Cluster& cluster_without_slots(const Store& store) {
+  return read(store, false);
 }
 
 void require_original(const Cluster& of) {

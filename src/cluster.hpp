@@ -27,6 +27,7 @@ struct Cluster {
   remote::Incarnation coordinator_here;  ///< on a shard: the coordinator's, as far as it is known
   std::size_t shard_count;
   std::array<remote::Target, most_shards> shards;       ///< by id
+  bool slots_known;                                     ///< else the next means nothing
   std::array<int16, core::slot_count> shard_of_slot;    ///< no_shard: not dealt
   std::array<uint8, core::slot_count / 8> owned_slots;  ///< on a shard, by bits
 
@@ -36,8 +37,11 @@ struct Cluster {
   }
 };
 
-/// Of the store, which is open.
+/// Of the store, which is open: at least its table `cluster`.
 const Cluster& cluster_of(const Store& store);
+
+/// The same without a look at the slot map, of thousands of rows, if nobody has asked for it yet.
+const Cluster& cluster_without_slots(const Store& store);
 
 /// OP503 unless this database is the one that made the cluster.
 void require_original(const Cluster& of);

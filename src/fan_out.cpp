@@ -296,7 +296,7 @@ Datum order_proc_fan_out(PG_FUNCTION_ARGS) {
   pg::require_query(query);
   (void)pg::expected_columns(fcinfo, "fan_out");
   const pg::ResultSet results(fcinfo);
-  const Cluster* const cluster = routed({});
+  const Cluster* const cluster = routed_to_all();
   if (cluster == nullptr) {
     run_here(query, arguments.values, results);
     return results.done();
@@ -315,7 +315,7 @@ Datum order_proc_fan_out_exec(PG_FUNCTION_ARGS) {
   PreventCommandIfParallelMode("fan_out_exec");
   pg::require_command(command);
   const pg::ResultSet results(fcinfo);
-  const Cluster* const cluster = routed({});
+  const Cluster* const cluster = routed_to_all();
   if (cluster == nullptr) {
     const char* const tag = pg::run_command(command);
     results.add({pg::Value(Int32GetDatum(0)), pg::Value(CStringGetTextDatum(tag))});

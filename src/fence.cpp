@@ -89,7 +89,7 @@ remote::Incarnation server_of(const pg::Args& args, int timeline, int instance) 
 }
 
 const Cluster& cluster_here() {
-  return cluster_of(open_store_for_anyone());
+  return cluster_without_slots(open_tables_for_anyone({Table::cluster}));
 }
 
 /// Nobody commits a prepared transaction until the end of this one; what is known afterwards is
@@ -127,9 +127,9 @@ void pass_fence(bool commits) {
   if (commits) (void)LockAcquire(&tag, ShareLock, false, false);
   AcceptInvalidationMessages();
   if (!store_present()) return;
-  const Store& store = open_store_at_any_layout();
+  const Store& store = open_tables_at_any_layout({Table::cluster});
   if (!store.layout.has_receipts()) return;
-  const Cluster& here = cluster_of(store);
+  const Cluster& here = cluster_without_slots(store);
   // One that is just being added does not know its coordinator before the commit.
   if (here.role != Role::shard) return;
   require_coordinator(here, joined.coordinator_id, here.shard_id);

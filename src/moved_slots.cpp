@@ -22,7 +22,7 @@ void look_again() {
                            remote::Interrupts::serve);
   AcceptInvalidationMessages();
   forget_cluster();
-  (void)cluster_of(open_store_for_anyone());
+  (void)cluster_of(open_tables_for_anyone({Table::cluster}));
 }
 
 }  // namespace order_proc

@@ -30,16 +30,28 @@ void require(const Store& store, const Need& need) {
                 name));
 }
 
-}  // namespace
-
-const Cluster* routed(std::span<const Need> needs) {
-  const Store& store = open_store();
-  const Cluster& cluster = cluster_of(store);
+/// The cluster, when it is this database's to call its shards.
+const Cluster* of_coordinator(const Cluster& cluster) {
   if (cluster.role != Role::coordinator) return nullptr;
   require_original(cluster);
   if (!IsInParallelMode()) start_wanted_worker();
-  for (const Need& need : needs) require(store, need);
   return &cluster;
+}
+
+}  // namespace
+
+const Cluster* routed(std::span<const Need> needs) {
+  TableSet tables{Table::cluster};
+  for (const Need& need : needs) tables.add(need.table);
+  const Store& store = open_tables(tables);
+  const Cluster* const cluster = of_coordinator(cluster_of(store));
+  if (cluster != nullptr)
+    for (const Need& need : needs) require(store, need);
+  return cluster;
+}
+
+const Cluster* routed_to_all() {
+  return of_coordinator(cluster_without_slots(open_tables({Table::cluster})));
 }
 
 const remote::Target& shard_of_customer(const Cluster& cluster, int64 customer_id) {

@@ -30,6 +30,10 @@ inline constexpr std::array makes_items{Need{Table::order_items, ACL_INSERT}};
 /// else null. Checks `needs`: 42501, and 0A000 where row security would apply to the caller.
 const Cluster* routed(std::span<const Need> needs);
 
+/// The same for what goes to all shards and asks for no rights of the caller's on tables: which
+/// shard has which slot may not be known.
+const Cluster* routed_to_all();
+
 /// The shard of a customer or an order.
 const remote::Target& shard_of_customer(const Cluster& cluster, int64 customer_id);
 const remote::Target& shard_of_order(const Cluster& cluster, int64 order_id);

@@ -92,7 +92,7 @@ extern "C" {
 PG_FUNCTION_INFO_V1(order_proc_shard_states);
 Datum order_proc_shard_states(PG_FUNCTION_ARGS) {
   const pg::ResultSet results(fcinfo);
-  const Cluster* const cluster = routed({});
+  const Cluster* const cluster = routed_to_all();
   if (cluster == nullptr) return results.done();
   const std::size_t count = cluster->shard_count;
   const std::span<StateAsked> all{static_cast<StateAsked*>(palloc0(sizeof(StateAsked) * count)),

@@ -33,6 +33,38 @@ enum class Table {
 };
 inline constexpr std::size_t table_count = 16;
 
+/// Which of the tables.
+class TableSet {
+ public:
+  constexpr TableSet() = default;
+  constexpr TableSet(std::initializer_list<Table> tables) {
+    for (const Table table : tables) bits_ |= bit(static_cast<std::size_t>(table));
+  }
+  /// All, and the sequences with them.
+  static constexpr TableSet whole() {
+    TableSet all;
+    all.bits_ = bit(table_count + 1) - 1;
+    return all;
+  }
+
+  constexpr bool has(Table table) const { return has(static_cast<std::size_t>(table)); }
+  constexpr bool has(std::size_t table) const { return (bits_ & bit(table)) != 0; }
+  constexpr bool has_sequences() const { return has(table_count); }
+  constexpr bool covers(TableSet others) const { return others.without(*this).empty(); }
+  constexpr bool empty() const { return bits_ == 0; }
+  constexpr void add(Table table) { bits_ |= bit(static_cast<std::size_t>(table)); }
+  constexpr void add(TableSet others) { bits_ |= others.bits_; }
+  constexpr TableSet without(TableSet others) const {
+    TableSet rest = *this;
+    rest.bits_ &= ~others.bits_;
+    return rest;
+  }
+
+ private:
+  static constexpr uint32 bit(std::size_t table) { return uint32{1} << table; }
+  uint32 bits_ = 0;
+};
+
 struct Store {
   Oid schema = InvalidOid;
   Oid owner = InvalidOid;  ///< of order_store.store: acts for the library
@@ -62,6 +94,16 @@ const Store& open_store(std::initializer_list<std::pair<Table, LOCKMODE>> locks)
 /// (schema_version, migrations, the backfill). Raises OP001 without a store, OP002 for an unknown
 /// layout.
 const Store& open_store_at_any_layout();
+
+/// The same with no more than `tables` (and order_store.store) looked up and checked: a session's
+/// first call is the dearer the more it asks the catalogue. Of the descriptor nothing else may be
+/// used, but what was opened before.
+const Store& open_tables(TableSet tables);
+const Store& open_tables_for_anyone(TableSet tables);
+const Store& open_tables_at_any_layout(TableSet tables);
+
+/// `tables`, too, as far as the store was checked when it was opened.
+const Store& open_also(TableSet tables);
 
 /// The version of the installed extension, an index into core::layouts; OP002 for one the library
 /// lacks.

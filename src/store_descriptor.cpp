@@ -1,5 +1,7 @@
 // The descriptor of the store: filled by name look-ups and one plain scan, checked against what
-// functions use (store_shape.cpp), and read anew when something of it changed.
+// functions use (store_shape.cpp), and read anew when something of it changed. A table is looked up
+// when it is first asked for: a new session knows nothing of the catalogue, and a shard that is
+// connected to for one query needs little of it.
 #include "store_shape.hpp"
 
 #include "pg/args.hpp"
@@ -15,8 +17,8 @@ constexpr const char* schema_name = "order_store";
 
 struct Descriptor {
   Store store;
-  bool fresh = false;     ///< names and layout are true
-  bool checked = false;   ///< the columns fit, too, and the layout is the extension's
+  TableSet fresh;         ///< whose names and columns are true; any: the layout, too
+  TableSet checked;       ///< whose triggers are there, too; any: the layout is the extension's
   uint64 generation = 0;  ///< invalidations so far
   Oid user = InvalidOid;  ///< who may use the schema, as far as was asked
 };
@@ -32,13 +34,13 @@ constexpr int most_attempts = 10;
 
 /// A dropped and remade store must be found under its new oids, so names are looked up anew each
 /// time.
-void find_names(Store& store) {
+void find_store(Store& store) {
   store.schema = get_namespace_oid(schema_name, true);
   if (!OidIsValid(store.schema)) no_store();
-  if (!find_tables(store.schema, store.tables)) no_store();
+  if (!find_tables(store.schema, {Table::store}, store.tables) &&
+      !find_tables(store.schema, TableSet::whole(), store.tables))
+    no_store();
   require_table(store, Table::store);
-  store.orders_sequence = get_relname_relid("orders_id_seq", store.schema);
-  store.customers_sequence = get_relname_relid("customers_id_seq", store.schema);
   store.owner = table_owner(store.table(Table::store));
 }
 
@@ -51,12 +53,12 @@ struct StoreRow {
 /// Reads it by a plain scan: no SQL, no rights, no user code.
 StoreRow read_store_row(Oid store_table, Snapshot snapshot) {
   const Relation table = table_open(store_table, AccessShareLock);
-  const AttrNumber layout_column = get_attnum(RelationGetRelid(table), "layout");
-  const AttrNumber placement_column = get_attnum(RelationGetRelid(table), "placement");
-  if (table->rd_rel->relkind != RELKIND_RELATION || layout_column == InvalidAttrNumber ||
-      placement_column == InvalidAttrNumber ||
-      get_atttype(RelationGetRelid(table), layout_column) != TEXTOID ||
-      get_atttype(RelationGetRelid(table), placement_column) != TEXTOID)
+  const TupleDesc columns = RelationGetDescr(table);
+  const int layout_column = SPI_fnumber(columns, "layout");
+  const int placement_column = SPI_fnumber(columns, "placement");
+  if (table->rd_rel->relkind != RELKIND_RELATION || layout_column <= 0 || placement_column <= 0 ||
+      SPI_gettypeid(columns, layout_column) != TEXTOID ||
+      SPI_gettypeid(columns, placement_column) != TEXTOID)
     mismatch("order_store.store does not have the columns layout and placement",
              "Bring the table back as it was, or restore it from a backup.");
   const TableScanDesc scan = table_beginscan(table, snapshot, 0, nullptr);
@@ -120,8 +122,9 @@ std::size_t extension_layout(Snapshot snapshot) {
   ScanKeyData key;
   ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
               CStringGetDatum("order_proc"));
+  // Of a page: to open its index would take a new session longer than to read it.
   const SysScanDesc scan =
-      systable_beginscan(extensions, ExtensionNameIndexId, true, snapshot, 1, &key);
+      systable_beginscan(extensions, ExtensionNameIndexId, false, snapshot, 1, &key);
   const HeapTuple row = systable_getnext(scan);
   std::optional<std::size_t> layout;
   const char* version = "none";
@@ -142,7 +145,7 @@ std::size_t extension_layout(Snapshot snapshot) {
 }
 
 void mark_stale() {
-  descriptor.fresh = descriptor.checked = false;
+  descriptor.fresh = descriptor.checked = {};
   descriptor.user = InvalidOid;
   ++descriptor.generation;
   pg::forget_plans();
@@ -173,9 +176,9 @@ bool same_layout_as_extension(const Store& store) {
   return layout == store.layout.index;
 }
 
-void check(const Store& store) {
-  if (same_layout_as_extension(store))
-    check_triggers(store);
+void check(const Store& store, TableSet tables) {
+  if (!descriptor.checked.empty() || same_layout_as_extension(store))
+    check_triggers(store, tables);
   else
     mark_stale();
 }
@@ -198,19 +201,46 @@ void roles_changed(Datum, int, uint32) {
 
 }  // namespace
 
-const Store& open_store_at_any_layout() {
-  for (int attempt = 0; !descriptor.fresh && attempt < most_attempts; ++attempt) {
+namespace {
+
+/// Of tables and of order_store.store, which tells what the others must look like.
+TableSet with_store(TableSet tables) {
+  tables.add(Table::store);
+  return tables;
+}
+
+/// Looks the tables up, and what hangs on them.
+void fill(Store& store, TableSet tables) {
+  (void)find_tables(store.schema, tables, store.tables);
+  check_tables(store, tables);
+  check_columns(store, tables);
+  if (!tables.has_sequences()) return;
+  store.orders_sequence = get_relname_relid("orders_id_seq", store.schema);
+  store.customers_sequence = get_relname_relid("customers_id_seq", store.schema);
+  store.price_typmod = typmod_of(store.table(Table::order_items), "price");
+  store.total_typmod = typmod_of(store.table(Table::orders), "total_amount");
+}
+
+}  // namespace
+
+const Store& open_tables_at_any_layout(TableSet tables) {
+  const TableSet wanted = with_store(tables);
+  for (int attempt = 0; !descriptor.fresh.covers(wanted) && attempt < most_attempts; ++attempt) {
     const uint64 generation = descriptor.generation;
-    find_names(descriptor.store);
-    read_layout(descriptor.store);
-    check_tables(descriptor.store);
-    check_columns(descriptor.store);
-    descriptor.store.price_typmod = typmod_of(descriptor.store.table(Table::order_items), "price");
-    descriptor.store.total_typmod =
-        typmod_of(descriptor.store.table(Table::orders), "total_amount");
-    descriptor.fresh = descriptor.generation == generation;
+    if (descriptor.fresh.empty()) {
+      find_store(descriptor.store);
+      read_layout(descriptor.store);
+    }
+    // What was found stale meanwhile is looked up with the rest at the next attempt.
+    const TableSet missing = wanted.without(descriptor.fresh);
+    fill(descriptor.store, missing);
+    if (descriptor.generation == generation) descriptor.fresh.add(missing);
   }
   return descriptor.store;
+}
+
+const Store& open_store_at_any_layout() {
+  return open_tables_at_any_layout(TableSet::whole());
 }
 
 namespace {
@@ -228,20 +258,35 @@ void require_schema_usage() {
 
 }  // namespace
 
-const Store& open_store_for_anyone() {
-  for (int attempt = 0; !descriptor.checked && attempt < most_attempts; ++attempt) {
-    const Store& store = open_store_at_any_layout();
+const Store& open_tables_for_anyone(TableSet tables) {
+  const TableSet wanted = with_store(tables);
+  for (int attempt = 0; !descriptor.checked.covers(wanted) && attempt < most_attempts; ++attempt) {
+    const Store& store = open_tables_at_any_layout(wanted);
     const uint64 generation = descriptor.generation;
-    check(store);
-    descriptor.checked = descriptor.generation == generation;
+    const TableSet missing = wanted.without(descriptor.checked);
+    check(store, missing);
+    if (descriptor.generation == generation) descriptor.checked.add(missing);
   }
   return descriptor.store;
 }
 
-const Store& open_store() {
-  const Store& store = open_store_for_anyone();
+const Store& open_tables(TableSet tables) {
+  const Store& store = open_tables_for_anyone(tables);
   require_schema_usage();
   return store;
+}
+
+const Store& open_also(TableSet tables) {
+  return descriptor.checked.empty() ? open_tables_at_any_layout(tables)
+                                    : open_tables_for_anyone(tables);
+}
+
+const Store& open_store_for_anyone() {
+  return open_tables_for_anyone(TableSet::whole());
+}
+
+const Store& open_store() {
+  return open_tables(TableSet::whole());
 }
 
 const Store& open_store(std::initializer_list<std::pair<Table, LOCKMODE>> locks) {

@@ -143,7 +143,8 @@ bool is_table(Oid relation) {
 
 /// DROP EXTENSION ... CASCADE takes the triggers and leaves the rows. The first that is missing:
 /// its table and function.
-std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& store) {
+std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& store,
+                                                                   TableSet which) {
   struct Expected {
     Table table;
     const char* function;
@@ -159,7 +160,9 @@ std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& 
       Expected{Table::slot_map, "cluster_changed", 7, core::layouts.size()},
   };
   for (const Expected& trigger : expected) {
-    if (store.layout.index < trigger.since || store.layout.index >= trigger.until) continue;
+    if (!which.has(trigger.table) || store.layout.index < trigger.since ||
+        store.layout.index >= trigger.until)
+      continue;
     if (!has_trigger(store.table(trigger.table), trigger.function))
       return std::pair{table_name(trigger.table), trigger.function};
   }
@@ -176,9 +179,10 @@ void mismatch(const char* message, const char* hint) {
   ereport(ERROR, errcode(pg::store_mismatch), errmsg("%s", message), errhint("%s", hint));
 }
 
-bool find_tables(Oid schema, std::span<Oid, table_count> tables) {
+bool find_tables(Oid schema, TableSet which, std::span<Oid, table_count> tables) {
   bool any = false;
   for (std::size_t i = 0; i < table_count; ++i) {
+    if (!which.has(i)) continue;
     tables[i] = get_relname_relid(table_names[i].name, schema);
     any |= OidIsValid(tables[i]);
   }
@@ -189,9 +193,9 @@ void require_table(const Store& store, Table which) {
   if (!is_table(store.table(which))) not_a_table(table_name(which));
 }
 
-void check_tables(const Store& store) {
+void check_tables(const Store& store, TableSet which) {
   for (std::size_t i = 0; i < table_count; ++i)
-    if (store.layout.index >= table_names[i].since && !is_table(store.tables[i]))
+    if (which.has(i) && store.layout.index >= table_names[i].since && !is_table(store.tables[i]))
       not_a_table(table_names[i].name);
 }
 
@@ -208,13 +212,21 @@ Oid type_in(CatCList* attributes, const char* column) {
   return InvalidOid;
 }
 
+Oid type_in(TupleDesc descriptor, const char* column) {
+  const int number = SPI_fnumber(descriptor, column);
+  return number > 0 ? SPI_gettypeid(descriptor, number) : InvalidOid;
+}
+
+/// Those that the library itself reads: they are opened anyway.
+constexpr TableSet scanned{Table::store, Table::cluster, Table::shards, Table::slot_map};
+
 void check_column(const Column& column, Oid type) {
   const char* const name = table_name(column.table);
   if (!OidIsValid(type))
     mismatch(psprintf("column \"%s\" of order_store.%s is missing", column.name, name),
              psprintf("ALTER TABLE order_store.%s ADD COLUMN %s %s;", name, column.name,
                       format_type_be(column.type)));
-  if (getBaseType(type) != column.type)
+  if (type != column.type && getBaseType(type) != column.type)
     mismatch(psprintf("column \"%s\" of order_store.%s has type %s, not %s", column.name, name,
                       format_type_be(type), format_type_be(column.type)),
              psprintf("ALTER TABLE order_store.%s ALTER COLUMN %s TYPE %s;", name, column.name,
@@ -223,17 +235,27 @@ void check_column(const Column& column, Oid type) {
 
 }  // namespace
 
-void check_columns(const Store& store) {
+void check_columns(const Store& store, TableSet which) {
   for (std::size_t table = 0; table < table_count; ++table) {
-    if (store.layout.index < table_names[table].since) continue;
+    if (!which.has(table) || store.layout.index < table_names[table].since) continue;
+    const auto check = [&](auto* attributes) {
+      for (const Column& column : columns)
+        if (column.table == static_cast<Table>(table) && store.layout.index >= column.since &&
+            store.layout.index < column.until)
+          check_column(column, type_in(attributes, column.name));
+    };
+    if (scanned.has(table)) {
+      const Relation relation = table_open(store.tables[table], AccessShareLock);
+      check(RelationGetDescr(relation));
+      table_close(relation, AccessShareLock);
+      continue;
+    }
     // All of a table at once: one by one they would be most of the time of a session's first call.
     CatCList* const attributes = SearchSysCacheList1(ATTNUM, ObjectIdGetDatum(store.tables[table]));
-    for (const Column& column : columns)
-      if (column.table == static_cast<Table>(table) && store.layout.index >= column.since &&
-          store.layout.index < column.until)
-        check_column(column, type_in(attributes, column.name));
+    check(attributes);
     ReleaseCatCacheList(attributes);
   }
+  if (!which.has_sequences()) return;
   for (const auto& [name, since] : sequence_names) {
     if (store.layout.index < since) continue;
     const Oid sequence = get_relname_relid(name, store.schema);
@@ -243,15 +265,15 @@ void check_columns(const Store& store) {
   }
 }
 
-void check_triggers(const Store& store) {
-  if (const auto missing = missing_trigger(store))
+void check_triggers(const Store& store, TableSet which) {
+  if (const auto missing = missing_trigger(store, which))
     mismatch(psprintf("the trigger on order_store.%s that calls order_proc.%s is missing",
                       missing->first, missing->second),
              migrate_hint);
 }
 
 bool lacks_triggers(const Store& store) {
-  return missing_trigger(store).has_value();
+  return missing_trigger(store, TableSet::whole()).has_value();
 }
 
 void require_one_owner(const Store& store) {

@@ -15,12 +15,12 @@ const char* table_name(Table which);
 [[noreturn]] void mismatch(const char* message, const char* hint);
 
 /// The oids of the tables by their names; false when there is none of them.
-bool find_tables(Oid schema, std::span<Oid, table_count> tables);
+bool find_tables(Oid schema, TableSet which, std::span<Oid, table_count> tables);
 
 /// Raise OP002 for what the store lacks at its layout.
 void require_table(const Store& store, Table which);
-void check_tables(const Store& store);
-void check_columns(const Store& store);
-void check_triggers(const Store& store);
+void check_tables(const Store& store, TableSet which);
+void check_columns(const Store& store, TableSet which);
+void check_triggers(const Store& store, TableSet which);
 
 }  // namespace order_proc

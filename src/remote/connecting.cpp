@@ -67,7 +67,8 @@ Options options_for(const Connection& connection) {
                   false,
                   false,
                   true};
-  PQconninfoOption* const known = PQconndefaults();
+  // Without libpq's defaults, which take a look at the password file of the operating system.
+  PQconninfoOption* const known = PQconninfoParse("", nullptr);
   if (known == nullptr) ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
   add_options(options, server->options, known);
   add_options(options, mapping->options, known);

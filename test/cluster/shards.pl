@@ -91,6 +91,16 @@ gives('SELECT order_proc.shard_id()', $_, "shard $_ knows its id", node => $shar
 gives('SELECT string_agg(concat_ws(\' \', id, server, reachable, version = layout, orders, in_doubt), \', \' ORDER BY id) FROM order_proc.shard_status',
 	join(', ', map { "$_ s$_ t t 0 0" } 0 .. 3), 'shard_status');
 
+# A new session's fan_out looks at what the coordinator knows of its shards, and at no other table; what goes by the slot needs the map.
+my $ask = q{SELECT count(*) FROM order_proc.fan_out('SELECT 1') AS t(n int)};
+for my $change ('ALTER TABLE order_store.slot_map RENAME COLUMN slot TO renamed', 'ALTER TABLE order_store.orders RENAME TO renamed', 'DROP TRIGGER cluster_changed ON order_store.slot_map') {
+	gives("BEGIN; $change; $ask; ROLLBACK;", '4', "fan_out: $change");
+	refused("BEGIN; $change; $ask; SELECT order_proc.shard_for_customer(1); ROLLBACK;", 'OP002', "shard_for_customer: $change");
+	refused("BEGIN; $change; $ask; SELECT order_proc.create_customer('A', 'B', id => 1); ROLLBACK;", 'OP002', "create_customer: $change") unless $change =~ /orders/;
+}
+refused("BEGIN; $_; $ask; ROLLBACK;", 'OP002', "fan_out: $_")
+	for 'ALTER TABLE order_store.shards RENAME COLUMN server TO renamed', 'DROP TRIGGER cluster_changed ON order_store.shards', 'ALTER TABLE order_store.shards RENAME TO renamed', 'ALTER TABLE order_store.cluster RENAME TO renamed';
+
 # --- the same calls here and in one database ----------------------------------------------------------------------
 
 srand 20261;

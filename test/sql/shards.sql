@@ -99,6 +99,14 @@ SELECT order_proc.set_membership(42, 1, decode(repeat('ff', 256) || repeat('00',
 SELECT is(order_proc.shard_id(), 1, 'shard 1');
 SELECT is(order_proc.join_cluster(42, 1), pg_backend_pid(), 'a coordinator may join');
 SELECT is(outcome(call), '55000', call) FROM (VALUES ('SELECT order_proc.join_cluster(42, 0)'), ('SELECT order_proc.join_cluster(43, 1)'), ('SELECT order_proc.set_membership(43, 1, decode(repeat(''ff'', 512), ''hex''))'), ('ALTER EXTENSION order_proc UPDATE TO ''1.6''')) AS t (call);
+-- To join, or to ask all, needs the table of the cluster as it should be, and no other; what touches a table needs that one.
+SELECT is(outcome(change || '; ' || call), e, change || ': ' || call)
+FROM (VALUES ('ALTER TABLE order_store.orders DROP COLUMN customer_email', 'ok', 'OP002'), ('ALTER TABLE order_store.sagas RENAME TO renamed', 'ok', 'OP002'), ('DROP SEQUENCE order_store.sagas_id_seq CASCADE', 'ok', 'OP002'),
+    ('DROP TRIGGER statuses_changed ON order_store.order_statuses', 'ok', 'OP002'), ('ALTER TABLE order_store.slot_map RENAME COLUMN slot TO renamed', 'ok', 'OP002'),
+    ('ALTER TABLE order_store.cluster RENAME COLUMN owned_slots TO renamed', 'OP002', 'OP002'), ('ALTER TABLE order_store.cluster ALTER COLUMN shard_id TYPE bigint', 'OP002', 'OP002'),
+    ('DROP TRIGGER cluster_changed ON order_store.cluster', 'OP002', 'OP002'), ('ALTER TABLE order_store.cluster RENAME TO renamed', 'OP002', 'OP002'),
+    ('UPDATE order_store.store SET layout = ''1.7''', 'OP002', 'OP002'), ('DROP SCHEMA order_store CASCADE', 'OP001', 'OP001')) AS c (change, of_cluster, of_all),
+  LATERAL (VALUES (1, 'SELECT order_proc.join_cluster(42, 1)', of_cluster), (2, 'SELECT * FROM order_proc.fan_out(''SELECT 1'') AS t(x int)', of_cluster), (3, 'SELECT order_proc.get_order(5958)', of_all)) AS t (n, call, e) ORDER BY change COLLATE "C", n;
 SELECT is((SELECT string_agg(c.relname, ' ' ORDER BY c.relname) FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = tgrelid WHERE tgname = 'check_slot' AND tgenabled = 'O'), 'customers order_items orders', 'the fence stands on three tables');
 SELECT is(order_proc.shard_for_customer(1), 1, 'customer 1 is here');
 SELECT is(order_proc.shard_for_order(5958), 1, 'and the order');
