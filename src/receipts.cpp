@@ -100,8 +100,8 @@ Datum order_proc_write_receipt(PG_FUNCTION_ARGS) {
   const pg::Value key(Int64GetDatum(args.get_int64(1, "receipt_key")));
   const pg::Text carried_out = args.find_text(2);
   const pg::Value carried_out_key(fcinfo->args[3].value, args.null(3));
-  const Store& store = open_store_for_anyone();
-  (void)own_gid(cluster_of(store), gid.view());
+  const Store& store = open_tables_for_anyone({Table::cluster, Table::receipts});
+  (void)own_gid(cluster_without_slots(store), gid.view());
   leave_receipt(store, gid.view(), key);
   // What a coordinator at 1.8 does without: from 1.9 on its worker forgets, many at a time.
   if (carried_out) remove_receipt(store, carried_out.view(), carried_out_key);
@@ -119,8 +119,8 @@ Datum order_proc_write_deciding_receipt(PG_FUNCTION_ARGS) {
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
             errmsg("patience must be 1 to %d: %d", most_patience, patience),
             errhint("Give milliseconds until the coordinator is given up."));
-  const Store& store = open_store_for_anyone();
-  const core::Gid numbers = own_gid(cluster_of(store), gid.view());
+  const Store& store = open_tables_for_anyone({Table::cluster, Table::receipts});
+  const core::Gid numbers = own_gid(cluster_without_slots(store), gid.view());
   if (numbers.decider != numbers.shard)
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
             errmsg("\"%s\" is not decided by this shard", pg::shown(gid.view())),

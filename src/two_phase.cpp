@@ -159,8 +159,8 @@ void wait_for_shards(std::span<remote::Connection* const> written,
 void prepare(std::span<remote::Connection* const> written, bool here) {
   asked = decided = false;
   join_commit_barrier();
-  const Store& store = open_store_for_anyone();
-  const Cluster& cluster = cluster_of(store);
+  const Store& store = open_tables_for_anyone({Table::cluster, Table::commit_log});
+  const Cluster& cluster = cluster_without_slots(store);
   require_original(cluster);
   with_receipts = store.layout.has_receipts();
   remote::Connection* const decider =
