@@ -28,7 +28,8 @@ std::span<const char* const> take_places(remote::Connection& connection,
     bases = bases.subspan(some.size());
     for (const char* const& base : some) {
       remote::queue_sync(connection);
-      remote::queue_text(connection, take_place_query, remote::Step::call, {{}, {&base, 1}, {}, {}});
+      remote::queue_text(connection, take_place_query, remote::Step::call,
+                         {{}, {&base, 1}, {}, {}});
     }
     remote::send(connection);
     const remote::Deadline deadline = remote::after_milliseconds(patience);
@@ -64,7 +65,8 @@ void ask_deciders(const Cluster& cluster, std::span<ShardView> views, int patien
     if (count == 0) continue;
     auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * count));
     count = 0;
-    for_each_decided_by(cluster, view, views, [&](Orphan& orphan) { bases[count++] = orphan.base; });
+    for_each_decided_by(cluster, view, views,
+                        [&](Orphan& orphan) { bases[count++] = orphan.base; });
     const auto taken = take_places(*view.connection, {bases, count}, patience);
     for_each_decided_by(cluster, view, views, [&](Orphan& orphan) {
       if (is_among(taken, orphan.base)) orphan.fate = Orphan::Fate::roll_back;

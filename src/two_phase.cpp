@@ -1,12 +1,14 @@
 // A transaction that wrote on several shards, or on one and here, commits in two phases. Who
 // decides:
-//   the coordinator  when it wrote here too, or its commit may fail yet: all shards prepare, then the
+//   the coordinator  when it wrote here too, or its commit may fail yet: all shards prepare, then
+//   the
 //                    local commit decides, since a row of the commit log is part of it; then the
 //                    shards commit
-//   the last shard   otherwise: all others prepare, the last one commits in one phase, and a receipt
-//                    is part of that commit; then the others commit. Two flushes of a log fewer, and
-//                    one fewer to wait for. The row of the commit log is written all the same, but
-//                    not waited for: it tells whose receipts must be there.
+//   the last shard   otherwise: all others prepare, the last one commits in one phase, and a
+//   receipt
+//                    is part of that commit; then the others commit. Two flushes of a log fewer,
+//                    and one fewer to wait for. The row of the commit log is written all the same,
+//                    but not waited for: it tells whose receipts must be there.
 // Whatever dies in between, recover() settles by that row or receipt: there, or never committed
 // (presumed abort).
 //
@@ -252,9 +254,8 @@ void aborted(std::span<remote::Connection* const> prepared) {
     return want_worker();
   }
   // It has, and then the local commit failed.
-  const bool done = decided
-                        ? end_prepared(prepared, "COMMIT PREPARED", remote::commit_timeout)
-                        : end_prepared(prepared, "ROLLBACK PREPARED", abort_timeout);
+  const bool done = decided ? end_prepared(prepared, "COMMIT PREPARED", remote::commit_timeout)
+                            : end_prepared(prepared, "ROLLBACK PREPARED", abort_timeout);
   if (!done) want_worker();
 }
 

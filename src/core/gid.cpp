@@ -12,12 +12,11 @@ GidText format_gid(const Gid& gid, bool old) noexcept {
   const bool decided = !old && gid.decider != no_decider;
   if (!old) std::snprintf(timeline.data(), timeline.size(), "%08x_", gid.timeline);
   if (decided) std::snprintf(decider.data(), decider.size(), "%04x_", gid.decider & 0xFFFFU);
-  std::snprintf(
-      text.data(), text.size(), "%s%016llx_%s%016llx_%016llx_%s%04x",
-      (old ? old_gid_prefix : (decided ? decided_gid_prefix : gid_prefix)).data(),
-      static_cast<unsigned long long>(gid.coordinator), timeline.data(),
-      static_cast<unsigned long long>(gid.transaction), static_cast<unsigned long long>(gid.nonce),
-      decider.data(), gid.shard & 0xFFFFU);
+  std::snprintf(text.data(), text.size(), "%s%016llx_%s%016llx_%016llx_%s%04x",
+                (old ? old_gid_prefix : (decided ? decided_gid_prefix : gid_prefix)).data(),
+                static_cast<unsigned long long>(gid.coordinator), timeline.data(),
+                static_cast<unsigned long long>(gid.transaction),
+                static_cast<unsigned long long>(gid.nonce), decider.data(), gid.shard & 0xFFFFU);
   return text;
 }
 
