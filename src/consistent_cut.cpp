@@ -38,6 +38,22 @@ void queue_find(remote::Connection& connection) {
   remote::queue(connection, find_in_doubt, remote::Step::call, {});
 }
 
+/// The shards that are looked at. With `warn` those that fail are taken out: what is begun on the
+/// others holds.
+struct Shards {
+  std::span<remote::Connection*> connections;
+  OnFailure on_failure;
+
+  /// Keeps those for which `stays` is true.
+  template <typename F>
+  void keep(F&& stays) {
+    std::size_t count = 0;
+    for (remote::Connection* const connection : connections)
+      if (stays(*connection)) connections[count++] = connection;
+    connections = connections.subspan(0, count);
+  }
+};
+
 /// What a look at the shards found: what is in doubt, and where; or that sessions were gone.
 struct Doubt {
   const remote::Connection* connection = nullptr;
@@ -48,49 +64,57 @@ struct Doubt {
 /// Whether connections may turn out to be broken: nobody has used them since they were got.
 enum class Turn { first, again };
 
-[[noreturn]] void no_answer(const remote::Connection& connection) {
-  ereport(ERROR, errcode(ERRCODE_CONNECTION_FAILURE),
-          errmsg("shard %d (server \"%s\") did not answer within %d ms", connection.shard_id,
-                 remote::server_name(connection.server), answer_timeout),
-          errhint("SELECT * FROM order_proc.shard_status;"));
-}
-
 /// Whether the session on the shard was gone and had nothing of the transaction.
 bool may_reopen(const remote::Connection& connection) {
   return connection.depth == 0 && remote::session_gone(connection);
 }
 
+/// Raises what went wrong on the shard; or false when the shard is left out.
+bool sound(remote::Connection& connection, OnFailure on_failure) {
+  const bool may_be_left_out = on_failure == OnFailure::warn;
+  if (connection.in_flight) {
+    if (!may_be_left_out) raise_silent(connection, answer_timeout, nullptr);
+    leave_out_silent(connection, answer_timeout, nullptr);
+    return false;
+  }
+  if (may_be_left_out && remote::session_gone(connection)) {
+    leave_out_lost(connection);
+    return false;
+  }
+  remote::raise_error(connection);
+  return true;
+}
+
 /// Reads the answers to queue_find, and what was sent behind it.
-Doubt take_answers(std::span<remote::Connection* const> connections, Turn turn) {
+Doubt take_answers(Shards& shards, Turn turn) {
   const remote::Deadline deadline = remote::after_milliseconds(answer_timeout);
   Doubt doubt;
-  for (remote::Connection* const connection : connections) {
+  shards.keep([&](remote::Connection& connection) {
     while (const PGresult* const result =
-               remote::next_result(*connection, remote::Interrupts::serve, deadline))
+               remote::next_result(connection, remote::Interrupts::serve, deadline))
       if (PQntuples(result) > 0) {
-        doubt.connection = connection;
+        doubt.connection = &connection;
         doubt.gid = pstrdup(PQgetvalue(result, 0, 0));
       }
-    if (connection->in_flight) no_answer(*connection);
-    if (turn == Turn::first && may_reopen(*connection))
-      doubt.gone = true;
-    else
-      remote::raise_error(*connection);
-  }
+    if (turn == Turn::again || connection.in_flight || !may_reopen(connection))
+      return sound(connection, shards.on_failure);
+    return doubt.gone = true;
+  });
   return doubt;
 }
 
-Doubt find_doubt(std::span<remote::Connection* const> connections, Turn turn) {
-  for (remote::Connection* const connection : connections) {
+Doubt find_doubt(Shards& shards, Turn turn) {
+  for (remote::Connection* const connection : shards.connections) {
     queue_find(*connection);
     remote::send(*connection);
   }
-  return take_answers(connections, turn);
+  return take_answers(shards, turn);
 }
 
-void reopen_gone(std::span<remote::Connection* const> connections) {
-  for (remote::Connection* const connection : connections)
-    if (may_reopen(*connection)) (void)remote::reopen(*connection);
+void reopen_gone(Shards& shards) {
+  shards.keep([&](remote::Connection& connection) {
+    return !may_reopen(connection) || reopen(connection, shards.on_failure);
+  });
 }
 
 constexpr uint64 barrier_key = 0;
@@ -120,8 +144,8 @@ void wait_for_settlement(const Doubt& doubt, remote::Deadline deadline) {
 // --- snapshots -----------------------------------------------------------------------------------
 
 /// READ COMMITTED: a transaction apart for the statement. One round trip.
-Doubt take_snapshots_apart(std::span<remote::Connection* const> connections, Turn turn) {
-  for (remote::Connection* const connection : connections) {
+Doubt take_snapshots_apart(Shards& shards, Turn turn) {
+  for (remote::Connection* const connection : shards.connections) {
     // Settings of a session, if it keeps them.
     if (!connection->pooled) remote::begin(*connection, remote::Use::read);
     queue_find(*connection);
@@ -129,21 +153,21 @@ Doubt take_snapshots_apart(std::span<remote::Connection* const> connections, Tur
     remote::begin_snapshot(*connection);
     remote::send(*connection);
   }
-  return take_answers(connections, turn);
+  return take_answers(shards, turn);
 }
 
 /// Stricter levels: the transactions that end with the local one.
-Doubt take_snapshots_inside(std::span<remote::Connection* const> connections, Turn turn) {
-  const Doubt doubt = find_doubt(connections, turn);
+Doubt take_snapshots_inside(Shards& shards, Turn turn) {
+  const Doubt doubt = find_doubt(shards, turn);
   if (doubt.connection != nullptr || doubt.gone) return doubt;
   ++cuts_taken;
-  for (remote::Connection* const connection : connections) {
+  for (remote::Connection* const connection : shards.connections) {
     remote::begin(*connection, remote::Use::read);
     remote::queue_text(*connection, "SELECT 1", remote::Step::control, {});
     connection->cut = cuts_taken;
     remote::send(*connection);
   }
-  return take_answers(connections, Turn::again);
+  return take_answers(shards, Turn::again);
 }
 
 /// Ends transactions apart on which nothing was started.
@@ -158,19 +182,19 @@ void drop_snapshots(std::span<remote::Connection* const> connections) {
 /// Closes the barrier and looks at the shards until nothing is in doubt there. Commits do not wait
 /// while connections that were found broken are replaced.
 template <typename F>
-void look_behind_barrier(std::span<remote::Connection* const> connections, F&& look) {
+void look_behind_barrier(Shards& shards, F&& look) {
   remote::Deadline deadline = remote::after_milliseconds(cut_timeout);
   for (Turn turn = Turn::first;; turn = Turn::again) {
     close_barrier(deadline);
-    const Doubt doubt = look(connections, turn);
+    const Doubt doubt = look(shards, turn);
     if (doubt.connection == nullptr && !doubt.gone) return;
     if (doubt.gone) {
       open_commit_barrier();
-      reopen_gone(connections);
+      reopen_gone(shards);
       deadline = remote::after_milliseconds(cut_timeout);
     }
-    drop_snapshots(connections);
-    (void)take_answers(connections, Turn::again);
+    drop_snapshots(shards.connections);
+    (void)take_answers(shards, Turn::again);
     if (!doubt.gone) wait_for_settlement(doubt, deadline);
   }
 }
@@ -206,11 +230,12 @@ void join_commit_barrier() {
 }
 
 bool in_doubt_on(remote::Connection& connection) {
-  remote::Connection* const one[] = {&connection};
-  Doubt doubt = find_doubt(one, Turn::first);
+  remote::Connection* one[] = {&connection};
+  Shards shards{one, OnFailure::error};
+  Doubt doubt = find_doubt(shards, Turn::first);
   if (doubt.gone) {
-    reopen_gone(one);
-    doubt = find_doubt(one, Turn::again);
+    reopen_gone(shards);
+    doubt = find_doubt(shards, Turn::again);
   }
   return doubt.connection != nullptr;
 }
@@ -219,23 +244,27 @@ void open_commit_barrier() {
   pg::release_timed_lock(pg::LockKind::commit_barrier, barrier_key);
 }
 
-void close_commit_barrier(std::span<remote::Connection* const> connections) {
-  look_behind_barrier(connections, find_doubt);
+void close_commit_barrier(std::span<remote::Connection*> connections) {
+  Shards shards{connections, OnFailure::error};
+  look_behind_barrier(shards, find_doubt);
 }
 
-void take_cut(std::span<remote::Connection* const> connections) {
+std::span<remote::Connection*> take_cut(std::span<remote::Connection*> connections,
+                                        OnFailure on_failure) {
   // What is true of one shard is true of it alone.
-  if (read_consistency == read_eventual || connections.size() < 2) return;
+  if (read_consistency == read_eventual || connections.size() < 2) return connections;
   if (RecoveryInProgress())
     ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
             errmsg("a standby of the coordinator cannot take a consistent cut"),
             errdetail("It does not know which transactions are being committed."),
             errhint("Read on the primary, or SET order_proc.read_consistency = eventual;"));
   if (!IsolationUsesXactSnapshot()) remote::end_reads(connections);
-  if (has_cut(connections)) return;
-  look_behind_barrier(connections,
+  if (has_cut(connections)) return connections;
+  Shards shards{connections, on_failure};
+  look_behind_barrier(shards,
                       IsolationUsesXactSnapshot() ? take_snapshots_inside : take_snapshots_apart);
   open_commit_barrier();
+  return shards.connections;
 }
 
 void end_unused_cut(std::span<remote::Connection* const> connections) {

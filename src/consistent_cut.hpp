@@ -2,6 +2,7 @@
 // them at a moment when no such transaction is being committed.
 #pragma once
 
+#include "left_out.hpp"
 #include "remote/wait.hpp"
 #include "routing.hpp"
 
@@ -13,7 +14,7 @@ void join_commit_barrier();
 
 /// From then until it is opened no transaction over shards of this coordinator is being committed,
 /// and none is in doubt on the shards. OP502 when it does not come to that within 3 s.
-void close_commit_barrier(std::span<remote::Connection* const> connections);
+void close_commit_barrier(std::span<remote::Connection*> connections);
 void open_commit_barrier();
 
 /// Whether a transaction of the coordinator is prepared on the shard.
@@ -21,8 +22,10 @@ bool in_doubt_on(remote::Connection& connection);
 
 /// With order_proc.read_consistency = atomic: what is started next on the connections (and all that
 /// follows, in a REPEATABLE READ transaction) sees the same transactions over shards. Raises OP502,
-/// 25001 when the transaction used shards in a way that rules it out.
-void take_cut(std::span<remote::Connection* const> connections);
+/// 25001 when the transaction used shards in a way that rules it out. Those of the connections that
+/// it is about: with `warn` shards that fail meanwhile are left out.
+std::span<remote::Connection*> take_cut(std::span<remote::Connection*> connections,
+                                        OnFailure on_failure);
 
 /// Those on which nothing was started.
 void end_unused_cut(std::span<remote::Connection* const> connections);

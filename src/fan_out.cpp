@@ -3,6 +3,7 @@
 #include "fan_out.hpp"
 
 #include "consistent_cut.hpp"
+#include "left_out.hpp"
 #include "pg/error.hpp"
 #include "pg/user_sql.hpp"
 #include "pg/srf.hpp"
@@ -62,8 +63,6 @@ class RowReader {
   char** values_;
 };
 
-enum class OnFailure { error, warn };
-
 OnFailure parse_on_failure(std::string_view name) {
   if (name == "error") return OnFailure::error;
   if (name == "warn") return OnFailure::warn;
@@ -83,6 +82,7 @@ struct Question {
   remote::Statement* kept;  ///< the same, when it is one to prepare
   std::span<const char* const> arguments;
   OnFailure on_failure;
+  bool of_its_own;  ///< the transaction had used no shard before
 };
 
 /// Queues the query so that it cannot write, whatever it calls: in a transaction of its own, or in
@@ -117,6 +117,8 @@ void start_query(remote::Connection& connection, const Question& question) {
 struct Asked {
   remote::Connection* connection;
   bool may_be_asked_again;  ///< it had nothing of the transaction, and no row has come
+  bool may_be_left_out;     ///< the same, but for a cut that was made for this question
+  bool silent;              ///< nothing has come since the last look for shards that hang
 };
 
 void ask(Asked& asked, const Question& question) {
@@ -125,25 +127,11 @@ void ask(Asked& asked, const Question& question) {
   start_query(*asked.connection, question);
 }
 
-void warn_unreachable(int shard_id, Oid server, const char* reason) {
-  ereport(WARNING, errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
-          errmsg("could not connect to shard %d (server \"%s\")", shard_id,
-                 remote::server_name(server)),
-          *reason == '\0' ? 0 : errdetail_internal("%s", reason));
-}
-
 /// The connection was found broken: it is opened and used once more. False when the shard is left
 /// out.
 bool ask_again(Asked& asked, const Question& question) {
   remote::Connection& connection = *asked.connection;
-  const char* reason = nullptr;
-  const bool open = question.on_failure == OnFailure::error
-                        ? remote::reopen(connection)
-                        : remote::reopen(connection, {&reason, 1});
-  if (!open) {
-    warn_unreachable(connection.shard_id, connection.server, reason);
-    return false;
-  }
+  if (!reopen(connection, question.on_failure)) return false;
   ask(asked, question);
   asked.may_be_asked_again = false;
   return true;
@@ -175,10 +163,13 @@ bool take_rows(Asked& asked, const Question& question, const RowReader& reader,
         return false;
       if (columns_changed(asked, question)) return false;
       if (connection.link == nullptr) return true;
-      remote::raise_error(connection);
+      if (asked.may_be_left_out && remote::session_gone(connection))
+        leave_out_lost(connection);
+      else
+        remote::raise_error(connection);
       return true;
     }
-    asked.may_be_asked_again = false;
+    asked.may_be_asked_again = asked.may_be_left_out = asked.silent = false;
     reader.check(*result);
     const MemoryContext saved = MemoryContextSwitchTo(row_memory);
     for (int row = 0; row < PQntuples(*result); ++row)
@@ -189,6 +180,35 @@ bool take_rows(Asked& asked, const Question& question, const RowReader& reader,
   }
 }
 
+/// A query may take as long as it takes. But a shard whose server does not answer over a second
+/// connection either hangs.
+void look_for_hanging(std::span<Asked> all) {
+  const std::span<Asked*> silent{static_cast<Asked**>(palloc(sizeof(Asked*) * (all.size() + 1))),
+                                 all.size()};
+  auto** const connections =
+      static_cast<remote::Connection**>(palloc(sizeof(remote::Connection*) * (all.size() + 1)));
+  auto* const lives = static_cast<bool*>(palloc0(all.size() + 1));
+  std::size_t count = 0;
+  for (Asked& asked : all) {
+    if (asked.connection->in_flight && asked.silent && !asked.connection->pooled) {
+      silent[count] = &asked;
+      connections[count++] = asked.connection;
+    }
+    asked.silent = true;
+  }
+  if (count == 0) return;
+  remote::find_living({connections, count}, {lives, count});
+  for (std::size_t i = 0; i < count; ++i) {
+    // It may have answered meanwhile.
+    if (lives[i] || remote::wait_for_any({&connections[i], 1}, remote::Interrupts::serve,
+                                         GetCurrentTimestamp()))
+      continue;
+    const char* const detail = "Nor did its server over a second connection.";
+    if (!silent[i]->may_be_left_out) raise_silent(*connections[i], remote::connect_timeout, detail);
+    leave_out_silent(*connections[i], remote::connect_timeout, detail);
+  }
+}
+
 /// Asks all of them and gathers their rows.
 void gather(std::span<remote::Connection* const> connections, const Question& question,
             const pg::ResultSet& results) {
@@ -196,9 +216,12 @@ void gather(std::span<remote::Connection* const> connections, const Question& qu
   const std::span<Asked> all{static_cast<Asked*>(palloc(sizeof(Asked) * (connections.size() + 1))),
                              connections.size()};
   for (std::size_t i = 0; i < all.size(); ++i) {
-    all[i].connection = connections[i];
+    const bool untouched = question.of_its_own || connections[i]->depth == 0;
+    all[i] = {connections[i], false, question.on_failure == OnFailure::warn && untouched, true};
     ask(all[i], question);
   }
+  const bool bounded = question.on_failure == OnFailure::warn;
+  remote::Deadline look = remote::after_milliseconds(remote::connect_timeout);
   const MemoryContext row_memory =
       AllocSetContextCreate(CurrentMemoryContext, "order_proc row", ALLOCSET_DEFAULT_SIZES);
   for (;;) {
@@ -207,28 +230,16 @@ void gather(std::span<remote::Connection* const> connections, const Question& qu
       if (asked.connection->in_flight)
         all_done &= take_rows(asked, question, reader, row_memory, results.store());
     if (all_done) break;
-    (void)remote::wait_for_any(connections, remote::Interrupts::serve, remote::never);
+    (void)remote::wait_for_any(connections, remote::Interrupts::serve,
+                               bounded ? look : remote::never);
+    if (!bounded || !remote::passed(look)) continue;
+    const MemoryContext saved = MemoryContextSwitchTo(row_memory);
+    look_for_hanging(all);
+    MemoryContextSwitchTo(saved);
+    MemoryContextReset(row_memory);
+    look = remote::after_milliseconds(remote::connect_timeout);
   }
   MemoryContextDelete(row_memory);
-}
-
-/// Those that could be reached; the others are warnings.
-std::span<remote::Connection*> connect_those_up(const Cluster& cluster) {
-  const std::span<remote::Connection*> connections{
-      static_cast<remote::Connection**>(
-          palloc0(sizeof(remote::Connection*) * (cluster.shard_count + 1))),
-      cluster.shard_count};
-  const std::span<const char*> reasons{
-      static_cast<const char**>(palloc0(sizeof(char*) * (cluster.shard_count + 1))),
-      cluster.shard_count};
-  remote::connect(cluster.targets(), connections, reads_may_lag(), reasons);
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < connections.size(); ++i)
-    if (connections[i] != nullptr)
-      connections[count++] = connections[i];
-    else
-      warn_unreachable(cluster.shards[i].shard_id, cluster.shards[i].server, reasons[i]);
-  return connections.subspan(0, count);
 }
 
 /// Without shards: the same query here, with the same limits.
@@ -301,10 +312,13 @@ Datum order_proc_fan_out(PG_FUNCTION_ARGS) {
     run_here(query, arguments.values, results);
     return results.done();
   }
-  const std::span<remote::Connection*> connections =
+  const std::span<remote::Connection*> connected =
       on_failure == OnFailure::warn ? connect_those_up(*cluster) : connect_all(*cluster, true);
-  take_cut(connections);
-  gather(connections, {query, remote::kept_statement(query), arguments.texts, on_failure}, results);
+  const bool of_its_own = std::all_of(connected.begin(), connected.end(),
+                                      [](const remote::Connection* c) { return c->depth == 0; });
+  const std::span<remote::Connection*> connections = take_cut(connected, on_failure);
+  gather(connections,
+         {query, remote::kept_statement(query), arguments.texts, on_failure, of_its_own}, results);
   return results.done();
 }
 
@@ -325,7 +339,7 @@ Datum order_proc_fan_out_exec(PG_FUNCTION_ARGS) {
   const std::span<Asked> all{static_cast<Asked*>(palloc(sizeof(Asked) * (connections.size() + 1))),
                              connections.size()};
   for (std::size_t i = 0; i < all.size(); ++i) {
-    all[i] = {connections[i], connections[i]->depth == 0};
+    all[i] = {connections[i], connections[i]->depth == 0, false, false};
     order(*connections[i], command);
   }
   for (Asked& asked : all) {

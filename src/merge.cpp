@@ -63,7 +63,7 @@ bool newer(const Stream& a, const Stream& b, std::size_t created_at, std::size_t
 /// Connections to all shards, for reads that see one cut.
 std::span<remote::Connection*> connect_to_read(const Cluster& cluster) {
   const std::span<remote::Connection*> connections = connect_all(cluster, true);
-  take_cut(connections);
+  (void)take_cut(connections, OnFailure::error);
   return connections;
 }
 

@@ -75,7 +75,13 @@ Options options_for(const Connection& connection) {
   PQconninfoFree(known);
   add_option(options, "client_encoding", GetDatabaseEncodingName());
   add_option(options, "fallback_application_name", "order_proc");
-  if (connection.standby)
+  if (connection.beside != nullptr) {
+    // Of an option that comes twice the last one counts.
+    add_option(options, "host", PQhost(connection.beside->link));
+    add_option(options, "hostaddr", PQhostaddr(connection.beside->link));
+    add_option(options, "port", PQport(connection.beside->link));
+    add_option(options, "target_session_attrs", "any");
+  } else if (connection.standby)
     add_option(options, "target_session_attrs", "prefer-standby");
   else if (options.has_hosts)
     add_option(options, "target_session_attrs", "primary");
@@ -110,6 +116,7 @@ bool start(Connection& connection, bool quiet) {
   if (!connection.mapped) reserve_place(connection);
   if (!AcquireExternalFD()) {
     release_place(connection);
+    if (connection.beside != nullptr) return false;
     ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_RESOURCES),
             errmsg("too many open files for a connection to server \"%s\"",
                    server_name(connection.server)),
@@ -309,6 +316,16 @@ void open(std::span<Connection*> wanted, std::span<const char*> unreachable) {
     const auto at = std::find(wanted.begin(), wanted.end(), &connection) - wanted.begin();
     unreachable[static_cast<std::size_t>(at)] = why == nullptr ? "" : why;
     wanted[static_cast<std::size_t>(at)] = nullptr;
+  }
+}
+
+void try_out(std::span<Connection* const> wanted, std::span<bool> answered) {
+  const Deadline deadline = after_milliseconds(connect_timeout);
+  const std::span<Attempt> attempts = start_all(wanted, true);
+  wait_for_attempts(attempts, deadline, true);
+  for (std::size_t i = 0; i < attempts.size(); ++i) {
+    answered[i] = attempts[i].over;
+    close_connection(*attempts[i].connection);
   }
 }
 

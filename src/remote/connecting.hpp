@@ -12,8 +12,9 @@ void open(std::span<Connection*> wanted, std::span<const char*> unreachable);
 /// What the session on the shard had is gone with it.
 void forget_session(Connection& connection);
 
-/// What libpq says of a failure, which names host and user: null unless the caller may see the
-/// server's options.
-const char* reason(const Connection& connection);
+/// Opens these, which are closed, all at once, to see whether there is an answer within
+/// order_proc.connect_timeout, be it a refusal; and closes them. True as well where it could not
+/// be tried.
+void try_out(std::span<Connection* const> wanted, std::span<bool> answered);
 
 }  // namespace order_proc::remote

@@ -26,6 +26,9 @@ constexpr std::array<config_enum_entry, 3> read_preferences{
      {"prefer_standby", read_prefer_standby, false},
      {nullptr, 0, false}}};
 
+/// Of the second connections that only see whether a server lives.
+constexpr int second_lane = -1;
+
 Connection* connections = nullptr;
 bool watching = false;
 
@@ -82,10 +85,14 @@ void drop_unfit(std::span<Connection* const> wanted) {
   if (wanted.size() > most)
     descriptors = static_cast<pollfd*>(palloc(sizeof(pollfd) * wanted.size()));
   std::size_t count = 0;
+  Deadline deadline = never;
   for (Connection* const connection : wanted) {
     if (connection->link == nullptr || connection->depth > 0) continue;
-    // The end of a transaction that nobody waited for.
-    if (connection->in_flight) (void)next_result(*connection);
+    // The end of a transaction that nobody waited for: a shard that does not tell it hangs.
+    if (connection->in_flight) {
+      if (deadline == never) deadline = after_milliseconds(connect_timeout);
+      (void)next_result(*connection, Interrupts::serve, deadline);
+    }
     descriptors[count++] = {PQsocket(connection->link), POLLIN, 0};
   }
   if (count > 0) (void)poll(descriptors, count, 0);
@@ -95,6 +102,12 @@ void drop_unfit(std::span<Connection* const> wanted) {
         unfit(*connection, descriptors[count++]))
       close_connection(*connection);
   if (descriptors != few.data()) pfree(descriptors);
+}
+
+/// Also what an ERROR left half open.
+void close_second_ones(void*) {
+  for (Connection* connection = connections; connection != nullptr; connection = connection->next)
+    if (connection->lane == second_lane) close_connection(*connection);
 }
 
 void server_altered(Datum, int, uint32) {
@@ -206,6 +219,24 @@ bool reopen(Connection& connection, std::span<const char*> unreachable) {
   open(one, unreachable);
   watch_idle_connections();
   return one[0] != nullptr;
+}
+
+void find_living(std::span<Connection* const> silent, std::span<bool> lives) {
+  const std::span<Connection*> second{
+      static_cast<Connection**>(palloc(sizeof(Connection*) * (silent.size() + 1))), silent.size()};
+  auto* const at_reset =
+      static_cast<MemoryContextCallback*>(palloc0(sizeof(MemoryContextCallback)));
+  at_reset->func = close_second_ones;
+  MemoryContextRegisterResetCallback(CurrentMemoryContext, at_reset);
+  for (std::size_t i = 0; i < silent.size(); ++i) {
+    const Connection& first = *silent[i];
+    // As one of recovery, so that it has no part in the limit.
+    second[i] = &find_or_make(
+        {first.shard_id, first.server, 0, false, true, first.user, second_lane}, first.standby);
+    second[i]->beside = &first;
+    second[i]->last_used = GetCurrentTimestamp();
+  }
+  try_out(second, lives);
 }
 
 void close_idle(bool all) {

@@ -60,6 +60,8 @@ struct Connection {
   int backend_pid;    ///< on the shard, 0 before it answered
   TimestampTz last_used;
 
+  const Connection* beside;  ///< leads to the host that this one leads to; null: to any
+
   // See limits.cpp.
   volatile bool placed;   ///< counted
   void* volatile places;  ///< the count, when it is shared by all sessions
@@ -124,6 +126,12 @@ void connect(std::span<const Target> targets, std::span<Connection*> wanted,
 /// `unreachable` it puts the reason there and returns false.
 bool reopen(Connection& connection, std::span<const char*> unreachable = {});
 
+/// Asks the servers of connections that do not answer, over second ones and all at once, whether
+/// they live: false for those that say nothing within order_proc.connect_timeout either. Not for
+/// pooled ones: a pooler lets new sessions wait for others. Call it in a memory context that ends
+/// soon, the second connections with it at the latest.
+void find_living(std::span<Connection* const> silent, std::span<bool> lives);
+
 /// Closes and forgets what libpq holds; the struct stays for the next use.
 void close_connection(Connection& connection);
 
@@ -140,6 +148,10 @@ void set_registrar(Registrar called);
 
 /// Whether a transaction on a shard is open.
 bool in_transaction();
+
+/// What libpq says of a failure, which names host and user: null unless the caller may see the
+/// server's options.
+const char* reason(const Connection& connection);
 
 /// The name of a foreign server, for messages.
 const char* server_name(Oid server);
