@@ -1,6 +1,7 @@
 // The transaction on a shard follows the local one: it begins at the first use that needs it, with
 // the same isolation level; savepoints are mirrored when they are first used; it ends with the
-// local one. Several written shards are committed by two_phase.cpp, which hooks in here.
+// local one (ending.cpp). Several written shards are committed by two_phase.cpp, which hooks in
+// here.
 #pragma once
 
 #include "remote/connection.hpp"
@@ -12,6 +13,9 @@ enum class Use {
   transaction,  ///< a read that must be part of the transaction
   write
 };
+
+/// Makes room for what the callbacks at the ends of transactions list: while allocating is allowed.
+void make_room();
 
 /// Queues what must come before a statement of the present (sub)transaction: settings, BEGIN,
 /// savepoints.
