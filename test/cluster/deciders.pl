@@ -1,0 +1,241 @@
+# Transactions over shards that the last shard decides by its own commit, with real servers: who decides what, what becomes of the
+# others when that commit hangs, its server is killed or its coordinator dies, and what recover() makes of what is left.
+use strict;
+use warnings;
+
+use FindBin;
+use IPC::Run ();
+use lib $FindBin::RealBin;
+use Calls;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+sub make_node {
+	my ($name, @settings) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init(extra => [ '-E', 'UTF8', '--locale=C.UTF-8', '--no-sync' ]);
+	$node->append_conf('postgresql.conf', join "\n", 'max_prepared_transactions = 20', 'fsync = off', 'autovacuum = off', "log_line_prefix = '%n [%p] %b %e '", 'restart_after_crash = on', @settings, '');
+	$node->start;
+	return $node;
+}
+
+my $coordinator = make_node('coordinator', 'order_proc.recovery_worker = off');
+$Calls::node = $coordinator;
+my @shards = map { make_node("shard$_") } 0 .. 2;
+$_->safe_psql('postgres', "CREATE EXTENSION order_proc; SELECT order_proc.create_store(placement => 'modulo');") for $coordinator, @shards;
+$coordinator->safe_psql('postgres', 'CREATE EXTENSION postgres_fdw; CREATE TABLE here (n int);');
+for my $n (0 .. 2) {
+	$coordinator->safe_psql('postgres', sprintf "CREATE SERVER s$n FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '%s', port '%s', dbname 'postgres'); CREATE USER MAPPING FOR CURRENT_USER SERVER s$n; SELECT order_proc.add_shard('s$n');",
+		$shards[$n]->host, $shards[$n]->port);
+}
+$coordinator->safe_psql('postgres', "SELECT order_proc.create_customer('Customer', c::text, id => c) FROM generate_series(0, 8) AS c");
+
+$coordinator->safe_psql('postgres', 'SELECT order_proc.recover()');
+
+# Customer c is on shard c % 3. The shard that is used first is asked last, and decides: here shard 0.
+sub order { my ($customer, $key) = @_; return "SELECT order_proc.create_order_with_items($customer, NULL, NULL, '{1}', '{1}', '{1}', idempotency_key => '$key') > 0; "; }
+sub orders { my ($key, @customers) = @_; return join '', map { order($_, $key) } @customers; }
+sub made { my ($key) = @_; return join '', map { $_->safe_psql('postgres', "SELECT count(*) FROM order_store.idempotency_keys WHERE key = '$key'") } @shards; }
+sub prepared { return join '', map { $_->safe_psql('postgres', "SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE 'opc%'") } @shards; }
+sub recovered { my ($wanted, $name) = @_; return gives('SELECT shard_id, action FROM order_proc.recover() ORDER BY 1, 2', $wanted, $name); }
+# Who decided the transactions whose decisions are not forgotten; forgets them.
+sub decided { my $who = $coordinator->safe_psql('postgres', "SELECT string_agg(left(gid, 5) || right(gid, 4), ' ' ORDER BY gid) FROM order_store.commit_log"); $who =~ s/opc2_\w{4}/coordinator/g; $coordinator->safe_psql('postgres', 'SELECT order_proc.recover()'); return $who; }
+
+# --- who decides -------------------------------------------------------------------------------------------------
+
+run('BEGIN; ' . orders('two', 0, 1) . 'COMMIT;');
+is(decided(), 'opc3_0000', 'two shards: the one that was used first');
+run('BEGIN; ' . orders('three', 2, 0, 1) . 'COMMIT;');
+is(decided(), 'opc3_0002', 'three shards');
+is(made('three'), '111', 'all of it is there');
+run("SELECT order_proc.create_orders('[{\"customer_id\": 0, \"product_ids\": [1], \"quantities\": [1], \"prices\": [1]}, {\"customer_id\": 1, \"product_ids\": [1], \"quantities\": [1], \"prices\": [1]}]')");
+like(decided(), qr/^opc3_000[01]$/, 'create_orders');
+run('BEGIN; INSERT INTO here VALUES (1); ' . orders('local', 0, 1) . 'COMMIT;');
+is(decided(), 'coordinator', 'a write here: the coordinator');
+run('BEGIN; INSERT INTO here VALUES (1); ' . order(0, 'local one') . 'COMMIT;');
+is(decided(), 'coordinator', 'and with one shard');
+run('BEGIN ISOLATION LEVEL SERIALIZABLE; ' . orders('serializable', 0, 1) . 'COMMIT;');
+is(decided(), 'coordinator', 'SERIALIZABLE: the local commit may fail yet');
+run('SET order_proc.last_shard_decides = off; BEGIN; ' . orders('off', 0, 1) . 'COMMIT;');
+is(decided(), 'coordinator', 'last_shard_decides = off');
+run('BEGIN ISOLATION LEVEL REPEATABLE READ; ' . orders('repeatable', 0, 1) . 'COMMIT;');
+is(decided(), 'opc3_0000', 'REPEATABLE READ');
+run('BEGIN; ' . order(0, 'savepoint') . 'SAVEPOINT s; ' . order(1, 'savepoint') . 'ROLLBACK TO s; ' . order(2, 'savepoint') . 'COMMIT;');
+is(decided(), 'opc3_0000', 'with what a savepoint takes back');
+is(made('savepoint'), '101', '  which is not there');
+run('BEGIN; ' . order(0, 'one left') . 'SAVEPOINT s; ' . order(1, 'one left') . 'ROLLBACK TO s; COMMIT;');
+is(decided(), '', 'one shard is left: its commit alone');
+gives("SELECT current_setting('synchronous_commit')", 'on', 'the setting of the session is as it was');
+
+# --- what fails --------------------------------------------------------------------------------------------------
+
+# On shard N: a deferred trigger that fails for orders of the customer, or waits for a lock at the end of the transaction.
+sub at_commit {
+	my ($n, $customer, $what) = @_;
+	$shards[$n]->safe_psql('postgres', <<"SQL");
+CREATE OR REPLACE FUNCTION public.at_commit() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN $what; RETURN NULL; END \$\$;
+DROP TRIGGER IF EXISTS at_commit ON order_store.orders;
+CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON order_store.orders DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.customer_id = $customer) EXECUTE FUNCTION public.at_commit();
+SQL
+}
+sub not_at_commit { $_->safe_psql('postgres', 'DROP TRIGGER IF EXISTS at_commit ON order_store.orders') for @shards; }
+at_commit(0, 0, "RAISE EXCEPTION 'no' USING ERRCODE = 'P1234'");
+refused('BEGIN; ' . orders('refused by the decider', 0, 1) . 'COMMIT;', 'P1234', 'the commit that decides fails');
+is(prepared() . ' ' . made('refused by the decider'), '000 000', '  and all is rolled back at once');
+not_at_commit();
+at_commit(1, 1, "RAISE EXCEPTION 'no' USING ERRCODE = 'P1234'");
+refused('BEGIN; ' . orders('refused', 0, 1) . 'COMMIT;', 'P1234', 'another does not prepare');
+is(prepared() . ' ' . made('refused'), '000 000', '  and all is rolled back at once');
+not_at_commit();
+$shards[0]->safe_psql('postgres', 'ALTER FUNCTION order_proc.write_deciding_receipt(text, bigint, int) RENAME TO elsewhere');
+like(refused('BEGIN; ' . orders('old', 0, 1) . 'COMMIT;', 'OP002', 'a shard with an older version'), qr/last_shard_decides = off/, '  and what to do until it is upgraded');
+$shards[0]->safe_psql('postgres', 'ALTER FUNCTION order_proc.elsewhere(text, bigint, int) RENAME TO write_deciding_receipt');
+is(prepared() . ' ' . made('old'), '000 000', '  nothing is there');
+
+# --- the commit that decides hangs -------------------------------------------------------------------------------
+
+sub session {
+	my ($node, $name, $sql) = @_;
+	my %session = (input => "\\set VERBOSITY verbose\n$sql\n", output => '', errors => '');
+	local $ENV{PGAPPNAME} = $name;
+	$session{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$session{input}, '>', \$session{output}, '2>', \$session{errors});
+	$session{run}->pump_nb;
+	return \%session;
+}
+sub ended { my ($session) = @_; eval { IPC::Run::finish($session->{run}) }; return $session->{errors} =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/ ? $1 : ''; }
+sub wait_for { my ($node, $sql) = @_; $node->poll_query_until('postgres', $sql) or die "waited in vain for $sql"; }
+my $locks = "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND";
+sub hold { my ($n) = @_; my $holder = session($shards[$n], 'holder', 'BEGIN; SELECT pg_advisory_xact_lock(77);'); wait_for($shards[$n], "$locks granted"); return $holder; }
+sub release { my ($holder) = @_; $holder->{input} .= "COMMIT;\n\\q\n"; ended($holder); }
+
+# The session on shard 0 that has written its receipt and has yet to commit.
+my $deciding = "FROM pg_locks WHERE relation = 'order_store.receipts'::regclass AND mode = 'RowExclusiveLock'";
+at_commit(1, 1, 'PERFORM pg_sleep(0.7)');
+for my $end ('commits after all', 'is killed') {
+	my $session = session($coordinator, 'victim', 'BEGIN; ' . orders($end, 0, 1) . 'COMMIT;');
+	wait_for($shards[0], "SELECT count(*) = 1 $deciding");
+	my $pid = $shards[0]->safe_psql('postgres', "SELECT pid $deciding");
+	kill 'STOP', $pid;
+	wait_for($shards[1], "SELECT count(*) = 1 FROM pg_prepared_xacts WHERE gid LIKE 'opc3%'");
+	gives('SELECT decision FROM order_proc.in_doubt', 'running', "the decider hangs and $end: the transaction is running");
+	recovered('', '  and left alone');
+	is(ended($session), '40003', '  the client is told that it is not known');
+	gives('SELECT decision FROM order_proc.in_doubt', 'unknown', '  nor is it to others');
+	recovered('', '  the resolver does not decide before the shard has');
+	is(prepared(), '010', '  so the other stays prepared');
+	kill $end eq 'is killed' ? 'KILL' : 'CONT', $pid;
+	if ($end eq 'is killed') {
+		sleep 0.3;
+		wait_for($shards[0], 'SELECT true');
+		recovered('1|rolled back', '  then it is rolled back');
+		is(made($end), '000', '  nothing is there');
+		is($shards[0]->safe_psql('postgres', 'SELECT count(*) FROM order_store.receipts WHERE receipt_key = 0'), '1', '  and can never be committed');
+	}
+	else {
+		wait_for($shards[0], "SELECT count(*) = 1 FROM order_store.idempotency_keys WHERE key = '$end'");
+		recovered('1|committed', '  then it is committed');
+		is(made($end), '110', '  all is there');
+	}
+	gives("SELECT order_proc.outcome(0, '$end') IS NOT NULL", $end eq 'is killed' ? 'f' : 't', '  and outcome says so');
+}
+not_at_commit();
+
+# It waits for a lock at its commit: the shard ends it when the coordinator has gone.
+at_commit(0, 0, 'PERFORM pg_advisory_xact_lock(77)');
+{
+	my $holder = hold(0);
+	refused('BEGIN; ' . orders('waits', 0, 1) . 'COMMIT;', '40003', 'the decider waits for a lock');
+	wait_for($shards[0], "SELECT count(*) = 0 $deciding");
+	recovered('1|rolled back', '  rolled back when the coordinator has gone');
+	release($holder);
+	is(prepared() . ' ' . made('waits'), '000 000', '  nothing is there');
+}
+not_at_commit();
+
+# The coordinator dies while another has yet to prepare: the decider was never asked.
+at_commit(1, 1, 'PERFORM pg_advisory_xact_lock(77)');
+{
+	my $holder = hold(1);
+	my $session = session($coordinator, 'victim', 'BEGIN; ' . orders('never asked', 0, 1) . 'COMMIT;');
+	wait_for($shards[1], "$locks NOT granted");
+	kill 'KILL', $coordinator->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'");
+	sleep 0.3;
+	wait_for($coordinator, 'SELECT true');
+	release($holder);
+	ended($session);
+	wait_for($shards[$_], "SELECT count(*) = 0 FROM pg_stat_activity WHERE state IN ('active', 'idle in transaction') AND pid <> pg_backend_pid()") for 0, 1;
+	run('SELECT order_proc.recover()');
+	is(prepared() . ' ' . made('never asked'), '000 000', 'a coordinator that died before it asked the decider: nothing is there');
+}
+not_at_commit();
+
+# The coordinator stops before it asks, and for so long that the decider gives it up.
+at_commit(1, 1, 'PERFORM pg_sleep(0.5)');
+{
+	my $session = session($coordinator, 'victim', 'SET order_proc.commit_timeout = 600; BEGIN; ' . orders('given up', 0, 1) . 'COMMIT;');
+	wait_for($shards[0], "SELECT count(*) = 1 $deciding");
+	my $pid = $coordinator->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'");
+	kill 'STOP', $pid;
+	wait_for($shards[0], "SELECT count(*) = 0 $deciding");
+	kill 'CONT', $pid;
+	like(ended($session), qr/^(?:08006|40003)$/, 'a coordinator that is stopped is given up by the decider');
+	run('SELECT order_proc.recover()');
+	is(prepared() . ' ' . made('given up'), '000 000', '  and nothing is there');
+}
+not_at_commit();
+
+# --- what recover() goes by --------------------------------------------------------------------------------------
+
+# A transaction that was committed, its part on shard 1 prepared anew as a crash would have left it.
+sub prepare_again {
+	my ($key) = @_;
+	run('SELECT order_proc.recover(); BEGIN; ' . orders($key, 0, 1) . 'COMMIT;');
+	my $base = $coordinator->safe_psql('postgres', 'SELECT gid FROM order_store.commit_log');
+	$shards[1]->safe_psql('postgres', "CREATE TABLE IF NOT EXISTS public.again (key text); BEGIN; INSERT INTO public.again VALUES ('$key'); PREPARE TRANSACTION '${base}_0001'");
+	return $base;
+}
+sub again { my ($key) = @_; return $shards[1]->safe_psql('postgres', "SELECT count(*) FROM public.again WHERE key = '$key'"); }
+
+prepare_again('remembered');
+recovered('1|committed', 'the commit log remembers');
+is(again('remembered'), '1', '  committed');
+prepare_again('forgotten');
+$coordinator->safe_psql('postgres', 'DELETE FROM order_store.commit_log');
+gives('SELECT decision FROM order_proc.in_doubt', 'commit', 'its row was lost in a crash: the receipt tells');
+recovered('1|committed', '  and it is committed');
+is(again('forgotten'), '1', '  it is there');
+my $base = prepare_again('undecided');
+$coordinator->safe_psql('postgres', 'DELETE FROM order_store.commit_log');
+$_->safe_psql('postgres', "DELETE FROM order_store.receipts WHERE gid = '$base'") for @shards;
+$shards[0]->stop;
+run('SELECT order_proc.recover()');
+is($shards[1]->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'), '1', 'no receipt is to be had, the decider is down: the part stays');
+$shards[0]->start;
+recovered('1|rolled back', 'it is back and has none: rolled back');
+is(again('undecided'), '0', '  nothing is there');
+my ($code, undef, $errors) = $shards[0]->psql('postgres', "SELECT order_proc.write_deciding_receipt('${base}_0000', 1, 1000)");
+like($errors, qr/duplicate key/, '  and a commit that comes late fails');
+$base = prepare_again('lost');
+$shards[1]->safe_psql('postgres', "ROLLBACK PREPARED '${base}_0001'");
+$shards[0]->safe_psql('postgres', "DELETE FROM order_store.receipts WHERE gid = '$base'");
+recovered('0|damaged', 'a decider that lost its commit is reported');
+$coordinator->safe_psql('postgres', 'DELETE FROM order_store.commit_log');
+
+# --- nothing grows -----------------------------------------------------------------------------------------------
+
+run(join "\n", map { 'BEGIN; ' . orders("grows $_", 0, 1) . 'COMMIT;' } 1 .. 30);
+gives('SELECT count(*) FROM order_store.commit_log', '30', 'decisions stay without a worker');
+run('SELECT order_proc.recover()');
+sleep 5.5;
+run('SELECT order_proc.recover()');
+gives('SELECT count(*) FROM order_store.commit_log', '0', 'recover() forgets them');
+is($_->safe_psql('postgres', 'SELECT count(*) FROM order_store.receipts'), '0', 'and their receipts') for @shards;
+$coordinator->append_conf('postgresql.conf', 'order_proc.recovery_worker = on');
+$coordinator->reload;
+run(join "\n", map { 'BEGIN; ' . orders("worked $_", 0, 1) . 'COMMIT;' } 1 .. 3);
+wait_for($coordinator, 'SELECT count(*) = 0 FROM order_store.commit_log');
+pass('a session that commits starts the worker, which forgets');
+
+done_testing();
