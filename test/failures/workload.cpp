@@ -46,7 +46,13 @@ bool reconnect() {
   for (int attempt = 0; attempt < 300; ++attempt) {
     if (connection != nullptr) PQfinish(connection);
     connection = PQconnectdb(address.c_str());
-    if (PQstatus(connection) == CONNECTION_OK) return true;
+    if (PQstatus(connection) == CONNECTION_OK) {
+      // Half of the sessions each way.
+      static unsigned sessions = 0;
+      PQclear(PQexec(connection, sessions++ % 2 == 0 ? "SET order_proc.last_shard_decides = on"
+                                                     : "SET order_proc.last_shard_decides = off"));
+      return true;
+    }
     if (attempt > 50 && stopped()) return false;
     usleep(100000);
   }
