@@ -194,9 +194,8 @@ void commit_by_hand(const Variant& variant, Session& session) {
   all([&](std::size_t i) {
     std::string statement = variant.statement;
     statement.replace(statement.find("$1"), 2, parameter(variant, session, i));
-    return "BEGIN; " + statement;
+    return "BEGIN; " + statement + "; PREPARE TRANSACTION " + gid;
   });
-  all([&](std::size_t) { return "PREPARE TRANSACTION " + gid; });
   run(session.connections.back().get(), variant, "INSERT INTO bench.decided VALUES (" + gid + ")");
   all([&](std::size_t) { return "COMMIT PREPARED " + gid; });
 }

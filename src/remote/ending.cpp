@@ -94,19 +94,19 @@ void pre_commit() {
     if (connection->depth > 0 || connection->doomed) require_sound(*connection);
   const auto written =
       gather(callback_room(), [](const Connection& c) { return c.depth > 0 && c.wrote_level > 0; });
-  if (written.empty()) return end_reads();
+  // This may raise, and behind a decision nothing may.
+  end_reads();
+  if (written.empty()) return;
   const bool here = TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationIsSerializable();
   if (written.size() == 1 && !here) {
     bool unknown;
-    commit_one(*written[0], unknown);
-    return end_reads();
+    return commit_one(*written[0], unknown);
   }
   if (commit_protocol.prepare == nullptr)
     ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
             errmsg("a transaction that wrote on several shards cannot be committed"),
             errhint("Write on one shard a transaction."));
   commit_protocol.prepare(written, here);
-  end_reads();
 }
 
 bool busy(const Connection& connection) {
