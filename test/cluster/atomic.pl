@@ -291,7 +291,7 @@ my $postmaster = (split /\n/, slurp_file($shards[1]->data_dir . '/postmaster.pid
 {
 	my ($output, $errors) = ('', '');
 	# The session on shard 1 is there; all of that server stops between the write and the commit.
-	my $stuck = IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $coordinator->connstr('postgres'), '-c', 'BEGIN', '-c', 'SELECT transfer(1, 2, 1)', '-c', "\\! for p in \$(pgrep -P $postmaster); do kill -STOP \$p; done", '-c', 'COMMIT' ], '>', \$output, '2>', \$errors);
+	my $stuck = IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $coordinator->connstr('postgres'), '-c', "SET order_proc.commit_timeout = '20s'", '-c', 'BEGIN', '-c', 'SELECT transfer(1, 2, 1)', '-c', "\\! for p in \$(pgrep -P $postmaster); do kill -STOP \$p; done", '-c', 'COMMIT' ], '>', \$output, '2>', \$errors);
 	$coordinator->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 20311)");
 	my $waits = time;
 	my $it = run("$atomic SET lock_timeout = 200; SET order_proc.connect_timeout = 300; SELECT count(*) FROM order_proc.fan_out('SELECT 1', NULL, 'warn') AS t(x int)");
