@@ -91,7 +91,7 @@ sub one_is_prepared { wait_for($shards[0], "SELECT count(*) = 1 FROM pg_prepared
 
 for my $victim ('backend', 'postmaster') {
 	my $holder = hold_shard_1();
-	my $session = session(both("undecided $victim"));
+	my $session = session("SET order_proc.commit_timeout = '30s'; " . both("undecided $victim"));
 	one_is_prepared();
 	gives("SELECT decision FROM order_proc.in_doubt", 'running', "a $victim that is about to die: its transaction is running");
 	recovered('', 'and left alone');
@@ -115,7 +115,7 @@ gives("SET SESSION AUTHORIZATION clerk; SELECT order_proc.outcome(0, 'known') > 
 refused("SELECT order_proc.outcome(0, 'known')", '42501', 'outcome without rights', role => 'guest');
 {
 	my $holder = hold_shard_1();
-	my $session = session(both('waited for'));
+	my $session = session("SET order_proc.commit_timeout = '30s'; " . both('waited for'));
 	one_is_prepared();
 	refused("SET lock_timeout = 200; SELECT order_proc.outcome(0, 'waited for')", '55P03', 'outcome does not say NULL of what is prepared');
 	refused("SET statement_timeout = 200; SELECT order_proc.outcome(0, 'waited for')", '57014', 'statement_timeout holds as well');
