@@ -187,7 +187,7 @@ void prepare(std::span<remote::Connection* const> written, bool here) {
     pg::set_for_transaction("synchronous_commit", "off");
   ORDER_PROC_FAILPOINT("f3_decision_written");
   for (remote::Connection* const connection : written) {
-    if (connection == decider)
+    if (decider != nullptr && connection == decider)
       send_deciding_receipt(*connection, key);
     else
       send_prepare(*connection, key);
