@@ -9,10 +9,12 @@ namespace order_proc {
 
 namespace {
 
-/// Key 0 proves nothing. A session that is about to commit is not waited for longer.
+/// Key 0 proves nothing. A session that is about to commit is not waited for longer. A place that
+/// an earlier round took is ours, too: not all parts may have been within reach then.
 constexpr const char* take_place_query =
-    "INSERT INTO order_store.receipts (gid, receipt_key) SELECT $1::pg_catalog.text, 0 FROM "
-    "pg_catalog.set_config('lock_timeout', '100ms', true) ON CONFLICT DO NOTHING RETURNING gid";
+    "INSERT INTO order_store.receipts AS r (gid, receipt_key) SELECT $1::pg_catalog.text, 0 FROM "
+    "pg_catalog.set_config('lock_timeout', '100ms', true) ON CONFLICT (gid) DO UPDATE SET "
+    "receipt_key = 0 WHERE r.receipt_key OPERATOR(pg_catalog.=) 0 RETURNING r.gid";
 
 /// As many fit into a pipeline, each a transaction of its own.
 constexpr std::size_t most_sent = 20;

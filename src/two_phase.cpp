@@ -5,9 +5,8 @@
 //   the local commit decides, since a row of the commit log is part of it; then the shards commit.
 //
 //   the last shard otherwise: all others prepare; then the last one commits in one phase, a receipt
-//   with it; then the others commit. Two flushes of a log fewer, and one fewer to wait for. The row
-//   of the commit log is written all the same, but not waited for: it tells whose receipts must be
-//   there.
+//   with it; then the others commit. Two flushes of a log fewer. The row of the commit log is
+//   written all the same, but not waited for: it tells whose receipts must be there.
 //
 // Whatever dies in between, recover() settles by that row or receipt: there, or never committed
 // (presumed abort).

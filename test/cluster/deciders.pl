@@ -221,6 +221,8 @@ is($shards[1]->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'), 
 $shards[0]->start;
 recovered('1|rolled back', 'it is back and has none: rolled back');
 is(again('undecided'), '0', '  nothing is there');
+$shards[1]->safe_psql('postgres', "BEGIN; INSERT INTO public.again VALUES ('undecided'); PREPARE TRANSACTION '${base}_0001'");
+recovered('1|rolled back', '  and a part that was out of reach in that round goes in another');
 my ($code, undef, $errors) = $shards[0]->psql('postgres', "SELECT order_proc.write_deciding_receipt('${base}_0000', 1, 1000)");
 like($errors, qr/duplicate key/, '  and a commit that comes late fails');
 $base = prepare_again('lost');
