@@ -5,9 +5,10 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
+use IPC::Run ();
 use Test::More;
 
-our @EXPORT = qw(run refused gives);
+our @EXPORT = qw(run refused gives session ended wait_for hold release);
 # Where calls go that name no other place, and whether a script ends with its first error.
 our ($node, $database, $stop) = (undef, 'postgres', 1);
 
@@ -24,5 +25,35 @@ sub run {
 # One test each: the SQLSTATE, or the output. They return the messages.
 sub refused { my ($sql, $state, $name, %how) = @_; my $it = run($sql, %how); is($it->{state}, $state, $name) or diag $it->{errors}; return $it->{errors}; }
 sub gives { my ($sql, $wanted, $name, %how) = @_; my $it = run($sql, %how); is($it->{output}, $wanted, $name) or diag $it->{errors}; return $it->{errors}; }
+
+# A session in the background; its commands come through a pipe. node, database, role as above; name: its application_name.
+sub session {
+	my ($sql, %how) = @_;
+	my %session = (input => "\\set VERBOSITY verbose\n$sql\n", output => '', errors => '');
+	local $ENV{PGAPPNAME} = $how{name} // 'victim';
+	$session{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', ($how{node} // $node)->connstr($how{database} // $database), $how{role} ? ('-U', $how{role}) : () ],
+		'<', \$session{input}, '>', \$session{output}, '2>', \$session{errors});
+	$session{run}->pump_nb;
+	return \%session;
+}
+
+# Its first SQLSTATE, once it has ended.
+sub ended {
+	my ($session) = @_;
+	eval { IPC::Run::finish($session->{run}) };
+	my ($state) = $session->{errors} =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/;
+	return $state // '';
+}
+
+sub wait_for { my ($where, $sql) = @_; $where->poll_query_until('postgres', $sql) or die "waited in vain for $sql"; }
+
+# A session that holds the advisory lock 77, for triggers to wait at.
+sub hold {
+	my ($where) = @_;
+	my $holder = session('BEGIN; SELECT pg_advisory_xact_lock(77);', node => $where, name => 'holder');
+	wait_for($where, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND granted)");
+	return $holder;
+}
+sub release { my ($holder) = @_; $holder->{input} .= "COMMIT;\n\\q\n"; ended($holder); }
 
 1;

@@ -4,7 +4,6 @@ use strict;
 use warnings;
 
 use FindBin;
-use IPC::Run ();
 use lib $FindBin::RealBin;
 use Calls;
 use PostgreSQL::Test::Cluster;
@@ -96,26 +95,14 @@ is(prepared() . ' ' . made('old'), '000 000', '  nothing is there');
 
 # --- the commit that decides hangs -------------------------------------------------------------------------------
 
-sub session {
-	my ($node, $name, $sql) = @_;
-	my %session = (input => "\\set VERBOSITY verbose\n$sql\n", output => '', errors => '');
-	local $ENV{PGAPPNAME} = $name;
-	$session{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$session{input}, '>', \$session{output}, '2>', \$session{errors});
-	$session{run}->pump_nb;
-	return \%session;
-}
-sub ended { my ($session) = @_; eval { IPC::Run::finish($session->{run}) }; return $session->{errors} =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/ ? $1 : ''; }
-sub wait_for { my ($node, $sql) = @_; $node->poll_query_until('postgres', $sql) or die "waited in vain for $sql"; }
-my $locks = "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND";
-sub hold { my ($n) = @_; my $holder = session($shards[$n], 'holder', 'BEGIN; SELECT pg_advisory_xact_lock(77);'); wait_for($shards[$n], "$locks granted"); return $holder; }
-sub release { my ($holder) = @_; $holder->{input} .= "COMMIT;\n\\q\n"; ended($holder); }
+my $waits_for_lock = "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted";
 
 # The session on shard 0 that has written its receipt and has yet to commit.
 my $deciding = "FROM pg_locks WHERE relation = 'order_store.receipts'::regclass AND mode = 'RowExclusiveLock'";
 at_commit(1, 1, 'PERFORM pg_advisory_xact_lock(77)');
 for my $end ('goes on', 'is killed') {
-	my $holder = hold(1);
-	my $session = session($coordinator, 'victim', "SET order_proc.commit_timeout = '8s'; BEGIN; " . orders($end, 0, 1) . 'COMMIT;');
+	my $holder = hold($shards[1]);
+	my $session = session("SET order_proc.commit_timeout = '8s'; BEGIN; " . orders($end, 0, 1) . 'COMMIT;');
 	wait_for($shards[0], "SELECT count(*) = 1 $deciding");
 	my $pid = $shards[0]->safe_psql('postgres', "SELECT pid $deciding");
 	kill 'STOP', $pid;
@@ -149,7 +136,7 @@ not_at_commit();
 # It waits for a lock at its commit: the shard ends it when the coordinator has gone.
 at_commit(0, 0, 'PERFORM pg_advisory_xact_lock(77)');
 {
-	my $holder = hold(0);
+	my $holder = hold($shards[0]);
 	refused('BEGIN; ' . orders('waits', 0, 1) . 'COMMIT;', '40003', 'the decider waits for a lock');
 	wait_for($shards[0], "SELECT count(*) = 0 $deciding");
 	recovered('1|rolled back', '  rolled back when the coordinator has gone');
@@ -161,9 +148,9 @@ not_at_commit();
 # The coordinator dies while another has yet to prepare: the decider was never asked.
 at_commit(1, 1, 'PERFORM pg_advisory_xact_lock(77)');
 {
-	my $holder = hold(1);
-	my $session = session($coordinator, 'victim', "SET order_proc.commit_timeout = '30s'; BEGIN; " . orders('never asked', 0, 1) . 'COMMIT;');
-	wait_for($shards[1], "$locks NOT granted");
+	my $holder = hold($shards[1]);
+	my $session = session("SET order_proc.commit_timeout = '30s'; BEGIN; " . orders('never asked', 0, 1) . 'COMMIT;');
+	wait_for($shards[1], $waits_for_lock);
 	kill 'KILL', $coordinator->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'");
 	sleep 0.3;
 	wait_for($coordinator, 'SELECT true');
@@ -178,8 +165,8 @@ not_at_commit();
 # The coordinator stops before it asks, and for so long that the decider gives it up.
 at_commit(1, 1, 'PERFORM pg_advisory_xact_lock(77)');
 {
-	my $holder = hold(1);
-	my $session = session($coordinator, 'victim', 'SET order_proc.commit_timeout = 6000; BEGIN; ' . orders('given up', 0, 1) . 'COMMIT;');
+	my $holder = hold($shards[1]);
+	my $session = session('SET order_proc.commit_timeout = 6000; BEGIN; ' . orders('given up', 0, 1) . 'COMMIT;');
 	wait_for($shards[0], "SELECT count(*) = 1 $deciding");
 	my $pid = $coordinator->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'");
 	kill 'STOP', $pid;

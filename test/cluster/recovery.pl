@@ -5,7 +5,6 @@ use strict;
 use warnings;
 
 use FindBin;
-use IPC::Run ();
 use lib $FindBin::RealBin;
 use Calls;
 use PostgreSQL::Test::Cluster;
@@ -55,22 +54,6 @@ sub nothing_left {
 	is($coordinator->safe_psql('postgres', 'SELECT count(*) FROM order_store.commit_log'), '0', "$name: no decision is left");
 }
 
-# A session in the background; its commands come through a pipe.
-sub session {
-	my ($sql, %how) = @_;
-	my %session = (input => "\\set VERBOSITY verbose\n$sql\n", output => '', errors => '');
-	local $ENV{PGAPPNAME} = $how{name} // 'victim';
-	$session{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', ($how{node} // $coordinator)->connstr($how{database} // 'postgres'), '-U', $how{role} // 'postgres' ], '<', \$session{input}, '>', \$session{output}, '2>', \$session{errors});
-	$session{run}->pump_nb;
-	return \%session;
-}
-sub ended {
-	my ($session) = @_;
-	eval { IPC::Run::finish($session->{run}) };
-	my ($state) = $session->{errors} =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/;
-	return $state // '';
-}
-sub wait_for { my ($node, $sql) = @_; $node->poll_query_until('postgres', $sql) or die "waited in vain for $sql"; }
 sub pid_of { my ($node, $name) = @_; return $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = '$name' AND pid <> pg_backend_pid()"); }
 sub crash { my ($node, $pid) = @_; kill 'KILL', $pid; sleep 0.3; $node->poll_query_until('postgres', 'SELECT true') or die 'no server'; }
 
@@ -81,16 +64,10 @@ $shards[1]->safe_psql('postgres', <<'SQL');
 CREATE FUNCTION public.slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(77); RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON order_store.orders DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.customer_id = 1) EXECUTE FUNCTION public.slowly();
 SQL
-sub hold_shard_1 {
-	my $holder = session('BEGIN; SELECT pg_advisory_xact_lock(77);', node => $shards[1], name => 'holder');
-	wait_for($shards[1], "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND granted)");
-	return $holder;
-}
-sub release { my ($holder) = @_; $holder->{input} .= "COMMIT;\n\\q\n"; ended($holder); }
 sub one_is_prepared { wait_for($shards[0], "SELECT count(*) = 1 FROM pg_prepared_xacts WHERE gid LIKE 'opc2%'"); wait_for($shards[1], "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted)"); }
 
 for my $victim ('backend', 'postmaster') {
-	my $holder = hold_shard_1();
+	my $holder = hold($shards[1]);
 	my $session = session("SET order_proc.commit_timeout = '30s'; " . both("undecided $victim"));
 	one_is_prepared();
 	gives("SELECT decision FROM order_proc.in_doubt", 'running', "a $victim that is about to die: its transaction is running");
@@ -114,7 +91,7 @@ gives("SELECT order_proc.outcome(0, 'known') = (SELECT max(id) FROM order_proc.l
 gives("SET SESSION AUTHORIZATION clerk; SELECT order_proc.outcome(0, 'known') > 0", 't', 'outcome of clerk');
 refused("SELECT order_proc.outcome(0, 'known')", '42501', 'outcome without rights', role => 'guest');
 {
-	my $holder = hold_shard_1();
+	my $holder = hold($shards[1]);
 	my $session = session("SET order_proc.commit_timeout = '30s'; " . both('waited for'));
 	one_is_prepared();
 	refused("SET lock_timeout = 200; SELECT order_proc.outcome(0, 'waited for')", '55P03', 'outcome does not say NULL of what is prepared');
@@ -244,7 +221,7 @@ sub there { my ($base) = @_; return join '', map { $_->safe_psql('postgres', "SE
 # --- one shard only ---------------------------------------------------------------------------------------------------------
 
 {
-	my $holder = hold_shard_1();
+	my $holder = hold($shards[1]);
 	my $session = session('BEGIN; ' . order(1, 'unconfirmed') . 'COMMIT;');
 	wait_for($shards[1], "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted)");
 	$shards[1]->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'order_proc' AND query = 'COMMIT'");
@@ -255,7 +232,7 @@ sub there { my ($base) = @_; return join '', map { $_->safe_psql('postgres', "SE
 }
 {
 	my $began = time;
-	my $holder = hold_shard_1();
+	my $holder = hold($shards[1]);
 	my $errors = refused('BEGIN; ' . order(1, 'late') . 'COMMIT;', '40003', 'a shard that does not confirm its commit in time');
 	cmp_ok(time - $began, '<', 4, 'is not waited for longer');
 	release($holder);
@@ -325,7 +302,7 @@ $coordinator->restart;
 wait_for($coordinator, $has_worker);
 pass('a launcher starts the worker by itself');
 {
-	my $holder = hold_shard_1();
+	my $holder = hold($shards[1]);
 	my $session = session(both('launched'));
 	one_is_prepared();
 	$coordinator->stop('immediate');
@@ -410,7 +387,7 @@ my $zombie = session("SELECT count(*) > 0 FROM order_proc.list_orders();", name 
 wait_for($coordinator, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'zombie' AND state = 'idle')");
 my $pid = half_carried_out('before the promotion');
 crash($shards[1], $pid);
-my $holder = hold_shard_1();
+my $holder = hold($shards[1]);
 my $caught = session(both('caught by the promotion'), name => 'victim');
 one_is_prepared();
 $coordinator->wait_for_catchup($standby, 'replay', $coordinator->lsn('flush'));
