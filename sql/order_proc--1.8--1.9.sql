@@ -7,6 +7,11 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_write_deci
 COMMENT ON FUNCTION order_proc.write_deciding_receipt(text, bigint, int) IS
 'For coordinators: leaves a receipt in the transaction whose commit on this shard decides gid. That commit fails (OP503) when the shard has taken another coordinator by then; without a word of the coordinator for patience (1 to 3600000 ms) the transaction is rolled back. Errors: 22004, 22023 no transaction of this shard''s coordinator that this shard decides, patience out of bounds, 23505 it was settled already, OP001, OP002.';
 
+COMMENT ON FUNCTION order_proc.recover() IS
+'Settles transactions that a crash left prepared on the shards: commits those that this coordinator, or the shard that decides, has committed, rolls the others back. Those still running, and those whose deciding shard cannot be asked, are left alone. For the owner of the store. Errors: 08001, 42501, 25001 with a snapshot that may be old (REPEATABLE READ and above), OP001, OP002.';
+COMMENT ON TYPE order_proc.in_doubt_transaction IS
+'A transaction over several shards that is prepared on one of them: its identifier there, since when, and what is to become of it: running (its session is at it), commit, rollback, unknown (another server of the coordinator may know, or the shard that decides). Or one that a shard has lost: damaged, with the identifier that its shards share.';
+
 CREATE FUNCTION order_proc.layout_1_9_up() RETURNS SETOF order_proc.migration_step
 LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_9_up$
 SELECT 0, '', '', '', true, NULL::pg_catalog.int8 WHERE false
