@@ -177,10 +177,18 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
 
 /// Receipts whose decision was forgotten: all shards had committed. While something of the
 /// transaction is prepared anywhere, or a shard is silent, they stay: they may be the only proof.
-void forget_receipts(std::span<const char* const> decided, std::span<ShardView> views,
+/// What is prepared is looked at behind the receipts: a shard that decides commits when the others
+/// have prepared, perhaps after they were looked at. And decisions behind that: theirs is made
+/// before the others commit.
+void forget_receipts(const Store& store, const Cluster& cluster,
+                     std::span<const char* const> decided, std::span<ShardView> views,
                      int patience) {
-  if (!all_reached(views)) return;
-  const Prepared prepared = sort_orphans(views);
+  if (std::all_of(views.begin(), views.end(),
+                  [](const ShardView& view) { return view.old_receipts == NIL; }))
+    return;
+  const auto prepared = find_prepared(cluster, views, patience);
+  if (!prepared) return;
+  const auto decided_since = decided_receipts(store, views);
   for (const ShardView& view : views) {
     StringInfoData gone;
     initStringInfo(&gone);
@@ -188,7 +196,8 @@ void forget_receipts(std::span<const char* const> decided, std::span<ShardView> 
     foreach (cell, view.old_receipts) {
       const char* const base = strVal(lfirst(cell));
       CHECK_FOR_INTERRUPTS();
-      if (is_among(decided, base) || !parts_of(prepared, base).empty()) continue;
+      if (is_among(decided, base) || is_among(decided_since, base) || is_among(*prepared, base))
+        continue;
       appendStringInfo(&gone, "%c%s", gone.len == 0 ? '{' : ',', base);
     }
     if (gone.len == 0) continue;
@@ -206,7 +215,7 @@ void forget_receipts(std::span<const char* const> decided, std::span<ShardView> 
   }
 }
 
-/// Decided transactions among the old receipts, before this round forgets any.
+/// Decided transactions among the old receipts.
 std::span<const char* const> decided_receipts(const Store& store,
                                               std::span<const ShardView> views) {
   std::size_t most = 0;

@@ -181,7 +181,7 @@ Left settle_all(const Store& store, const Cluster& cluster, const pg::ResultSet*
     settle(store, cluster, views, results, patience);
     const auto decided = decided_receipts(store, views);
     left.decisions = close_decisions(store, cluster, decisions, views, results, patience);
-    forget_receipts(decided, views, patience);
+    forget_receipts(store, cluster, decided, views, patience);
   }
   for (const ShardView& view : views) {
     if (view.connection != nullptr) continue;

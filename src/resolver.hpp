@@ -62,6 +62,10 @@ std::span<ShardView> view_shards(const Store& store, const Cluster& cluster, int
                                  int64 adopted = 0);
 bool all_reached(std::span<const ShardView> views);
 
+/// What is prepared on any shard now, by base, sorted; nullopt when not all of it could be seen.
+std::optional<std::span<const char* const>> find_prepared(const Cluster& cluster,
+                                                          std::span<ShardView> views, int patience);
+
 /// The receipts of `bases`, on all shards that are reached, sorted for has_receipt. A shard that
 /// does not answer is not reached any more.
 std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardView> views,
@@ -118,7 +122,8 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
 std::span<const char* const> decided_receipts(const Store& store, std::span<const ShardView> views);
 
 /// Removes old receipts of transactions that are not `decided` any more.
-void forget_receipts(std::span<const char* const> decided, std::span<ShardView> views,
+void forget_receipts(const Store& store, const Cluster& cluster,
+                     std::span<const char* const> decided, std::span<ShardView> views,
                      int patience);
 
 }  // namespace order_proc

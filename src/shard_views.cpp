@@ -53,6 +53,14 @@ TimestampTz from_unix(const char* microseconds) {
          static_cast<int64>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
+/// What the coordinator, present or former, has prepared on the shard.
+void queue_prepared(const Cluster& cluster, remote::Connection& connection) {
+  const std::array<const char*, 1> ids{
+      psprintf("{%016llx,%016llx}", static_cast<unsigned long long>(cluster.coordinator_id),
+               static_cast<unsigned long long>(cluster.former_id))};
+  remote::queue_text(connection, prepared_query, remote::Step::call, {{}, ids, {}, {}});
+}
+
 void queue_questions(const Cluster& cluster, const ShardView& view, int64 adopted) {
   remote::Connection& connection = *view.connection;
   const remote::Incarnation here = remote::incarnation();
@@ -62,10 +70,7 @@ void queue_questions(const Cluster& cluster, const ShardView& view, int64 adopte
       adopted == 0 ? nullptr : psprintf(INT64_FORMAT, adopted)};
   if (here.timeline != 0 && view.target.fenced)
     remote::queue_text(connection, register_query, remote::Step::control, {{}, self, {}, {}});
-  const std::array<const char*, 1> ids{
-      psprintf("{%016llx,%016llx}", static_cast<unsigned long long>(cluster.coordinator_id),
-               static_cast<unsigned long long>(cluster.former_id))};
-  remote::queue_text(connection, prepared_query, remote::Step::call, {{}, ids, {}, {}});
+  queue_prepared(cluster, connection);
   remote::queue_text(connection, view.target.fenced ? receipts_query : no_receipts_query,
                      remote::Step::call, {});
   remote::send(connection);
@@ -275,6 +280,33 @@ int compare_for_sort(const void* a, const void* b, void*) {
 }
 
 }  // namespace
+
+std::optional<std::span<const char* const>> find_prepared(const Cluster& cluster,
+                                                          std::span<ShardView> views,
+                                                          int patience) {
+  if (!all_reached(views)) return std::nullopt;
+  for (const ShardView& view : views) {
+    queue_prepared(cluster, *view.connection);
+    remote::send(*view.connection);
+  }
+  auto** const bases =
+      static_cast<const char**>(palloc(sizeof(char*) * (views.size() * most_rows + 1)));
+  std::size_t count = 0;
+  bool all = true;
+  const remote::Deadline deadline = remote::after_milliseconds(patience);
+  for (ShardView& view : views) {
+    const PGresult* const result =
+        remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
+    all &= result != nullptr && PQntuples(result) < most_rows;
+    if (result != nullptr)
+      for (const Orphan& orphan : read_orphans(result, view.target.shard_id))
+        bases[count++] = orphan.base;
+    (void)remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
+    if (view.connection->in_flight || view.connection->lost) give_up(view, "it does not answer");
+  }
+  if (!all || !all_reached(views)) return std::nullopt;
+  return sort_texts({bases, count});
+}
 
 std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardView> views,
                                        std::span<const char* const> bases, int patience) {
