@@ -303,7 +303,7 @@ wait_for($coordinator, $has_worker);
 pass('a launcher starts the worker by itself');
 {
 	my $holder = hold($shards[1]);
-	my $session = session(both('launched'));
+	my $session = session("SET order_proc.commit_timeout = '30s'; " . both('launched'));
 	one_is_prepared();
 	$coordinator->stop('immediate');
 	release($holder);
@@ -388,7 +388,7 @@ wait_for($coordinator, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE applic
 my $pid = half_carried_out('before the promotion');
 crash($shards[1], $pid);
 my $holder = hold($shards[1]);
-my $caught = session(both('caught by the promotion'), name => 'victim');
+my $caught = session("SET order_proc.commit_timeout = '30s'; " . both('caught by the promotion'), name => 'victim');
 one_is_prepared();
 $coordinator->wait_for_catchup($standby, 'replay', $coordinator->lsn('flush'));
 $standby->promote;
