@@ -229,6 +229,11 @@ void join_commit_barrier() {
   (void)LockAcquire(&tag, ShareLock, false, false);
 }
 
+void leave_commit_barrier() {
+  const LOCKTAG tag = pg::lock_tag(pg::LockKind::commit_barrier, barrier_key);
+  (void)LockRelease(&tag, ShareLock, false);
+}
+
 bool in_doubt_on(remote::Connection& connection) {
   remote::Connection* one[] = {&connection};
   Shards shards{one, OnFailure::error};

@@ -1,17 +1,20 @@
 // create_orders: many orders in one call. The whole document is read once before anything is
 // written, so what is wrong with its form is found first, in input order; then each order is made
 // as create_order_with_items makes it, on its shard when there are shards: each gets its orders
-// as one call, all of them work at once.
+// as one call, all of them work at once, and prepares with it when the call is all that its
+// transaction does.
 //
 // Memory: the document, 8 bytes an order for its id, and what one order needs. Over shards also the
 // text of their parts, until it is sent.
 #include "create_order.hpp"
+#include "failpoints.hpp"
 #include "moved_slots.hpp"
 #include "order_json.hpp"
 #include "pg/arrays.hpp"
 #include "remote/pipeline.hpp"
 #include "routing.hpp"
 #include "slots.hpp"
+#include "two_phase.hpp"
 
 namespace order_proc {
 
@@ -191,63 +194,114 @@ bool failed(const Part& part) {
   return part.count > 0 && (part.connection->error != nullptr || part.connection->lost);
 }
 
+/// Raises the error of the part that fails by `which`: of several that of the first order.
+template <typename F>
+void raise_first(std::span<const Part> parts, F&& which) {
+  const Part* first = nullptr;
+  for (const Part& part : parts)
+    if (failed(part) && which(part) &&
+        (first == nullptr || order_in_error(part) < order_in_error(*first)))
+      first = &part;
+  if (first != nullptr) remote::raise_error(*first->connection);
+}
+
 /// Undoes what the shards refused because a slot was not there (any more); false when nothing was
 /// refused. Raises what failed otherwise, or cannot be undone by itself, or is refused for too
-/// long: of several errors the one of the first order.
+/// long.
 bool undo_refused(std::span<const Part> parts, remote::Deadline deadline) {
-  const Part* first = nullptr;
-  const auto take = [&](const Part& part) {
-    if (first == nullptr || order_in_error(part) < order_in_error(*first)) first = &part;
-  };
-  for (const Part& part : parts)
-    if (failed(part) && !slot_was_away(*part.connection)) take(part);
-  if (first != nullptr) remote::raise_error(*first->connection);
+  raise_first(parts, [](const Part& part) { return !slot_was_away(*part.connection); });
   bool any = false;
-  for (const Part& part : parts) {
-    if (!failed(part)) continue;
+  raise_first(parts, [&](const Part& part) {
     any = true;
-    if (remote::passed(deadline) || !remote::undo_call(*part.connection, part.depth)) take(part);
-  }
-  if (first != nullptr) remote::raise_error(*first->connection);
+    return remote::passed(deadline) || !remote::undo_call(*part.connection, part.depth);
+  });
   return any;
 }
 
-/// Asks each shard once for the orders that are yet to be made there.
-std::span<Part> ask_shards(const Orders& orders, const Cluster& cluster, FunctionCallInfo arguments,
-                           int64* ids, int16* slots) {
-  const std::span<Part> parts = split(orders, cluster, slots);
-  const auto connections = connect_parts(cluster, parts);
-  RemoteCall call(arguments, remote::Use::write);
-  for (Part& part : parts)
-    if (part.count > 0) start(call, part);
+/// What is made of a document over shards.
+struct Making {
+  FunctionCallInfo caller;     ///< of create_orders
+  FunctionCallInfo arguments;  ///< of create_orders_of_shard
+  const Orders& orders;
+  const Cluster& cluster;
+  int64* ids;
+  int16* slots;
+};
+
+/// Sends the parts and takes the answers. False when the shards were to prepare `with_call` and not
+/// all of them did.
+bool ask_shards(const Making& making, std::span<Part> parts,
+                std::span<remote::Connection* const> connections, bool with_call) {
+  RemoteCall call(making.arguments, remote::Use::write);
+  if (with_call) call.end_with(with_call::queue_rest);
+  const auto is_first = [&](const Part& part) { return part.connection == connections.front(); };
+  for (Part& part : parts) {
+    if (part.count == 0) continue;
+    start(call, part);
+    if (with_call && is_first(part)) ORDER_PROC_FAILPOINT("f4_prepare_sent");
+  }
   remote::flush_all(connections);
+  const remote::Deadline deadline =
+      with_call ? remote::after_milliseconds(with_call::patience) : remote::never;
+  bool done = true;
   for (const Part& part : parts) {
     if (part.count == 0) continue;
-    while (const auto answer = call.next_or_error(*part.connection))
-      take_ids(part, answer->datum, ids, slots);
+    while (const auto answer = call.next_or_error(*part.connection, deadline))
+      take_ids(part, answer->datum, making.ids, making.slots);
+    if (!with_call) continue;
+    done &= with_call::done(*part.connection);
+    if (is_first(part)) ORDER_PROC_FAILPOINT("f6_prepared_first");
   }
-  return parts;
+  return done;
 }
+
+enum class Made { all, but_refused, none };
+
+/// Asks each shard once for the orders that are yet to be made there.
+Made make_on_shards(const Making& making, remote::Deadline deadline, bool may_prepare) {
+  const std::span<Part> parts = split(making.orders, making.cluster, making.slots);
+  const auto connections = connect_parts(making.cluster, parts);
+  if (may_prepare && with_call::possible(making.caller, connections)) {
+    with_call::begin(connections);
+    if (ask_shards(making, parts, connections, true)) return Made::all;
+    raise_first(parts, [](const Part& part) {
+      return !part.connection->lost && !slot_was_away(*part.connection);
+    });
+    with_call::take_back(connections);
+    return Made::none;
+  }
+  (void)ask_shards(making, parts, connections, false);
+  return undo_refused(parts, deadline) ? Made::but_refused : Made::all;
+}
+
+/// More than that may keep the shards busy for longer than a commit should take.
+constexpr std::size_t most_prepared_with_call = 100;
 
 /// Makes them on the shards. Orders whose slot is on its way to another shard are sent again, by
 /// the map as it is then.
-void make_all_on_shards(const Orders& orders, const Cluster& cluster, int64* ids) {
-  int16* const slots = find_slots(orders);
+void make_all_on_shards(FunctionCallInfo caller, const Orders& orders, const Cluster& cluster,
+                        int64* ids) {
   FmgrInfo function;
   fmgr_info(create_orders_of_shard(), &function);
   LOCAL_FCINFO(arguments, 2);
   InitFunctionCallInfoData(*arguments, &function, 2, InvalidOid, nullptr, nullptr);
   arguments->args[0].isnull = arguments->args[1].isnull = true;
+  Making making{caller, arguments, orders, cluster, ids, find_slots(orders)};
   const MemoryContext memory =
       AllocSetContextCreate(CurrentMemoryContext, "order_proc parts", ALLOCSET_DEFAULT_SIZES);
   const remote::Deadline deadline = remote::after_milliseconds(look_for_slot);
+  bool may_prepare = orders.count <= most_prepared_with_call;
   for (;;) {
     const MemoryContext saved = MemoryContextSwitchTo(memory);
-    const bool again = undo_refused(ask_shards(orders, cluster, arguments, ids, slots), deadline);
+    const Made outcome = make_on_shards(making, deadline, may_prepare);
     MemoryContextSwitchTo(saved);
     MemoryContextReset(memory);
-    if (!again) break;
-    look_again();
+    if (outcome == Made::all) break;
+    may_prepare = false;
+    if (outcome == Made::none)
+      making.slots = find_slots(orders);
+    else
+      look_again();
   }
   MemoryContextDelete(memory);
 }
@@ -267,7 +321,7 @@ Datum order_proc_create_orders(PG_FUNCTION_ARGS) {
   const Orders orders = orders_in(DatumGetJsonbP(pg::Args(fcinfo).datum(0, "orders")));
   auto* const ids = allocate<int64>(orders.count);
   if (const Cluster* const cluster = routed(makes_orders)) {
-    make_all_on_shards(orders, *cluster, ids);
+    make_all_on_shards(fcinfo, orders, *cluster, ids);
   } else {
     for_each_order(orders, [](std::size_t, const OrderRequest&) {});
     make_all(orders, ids);

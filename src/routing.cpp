@@ -134,10 +134,14 @@ void RemoteCall::set(int argument, pg::Value value) {
   arguments_[static_cast<std::size_t>(argument)] = value;
 }
 
+void RemoteCall::end_with(void (*queue)(remote::Connection&)) {
+  queue_end_ = queue;
+}
+
 void RemoteCall::send(remote::Connection& connection, bool streaming) {
   auto* const sent = static_cast<Sent*>(palloc(sizeof(Sent)));
   // Another session would not have the snapshot of a cut.
-  const bool may_go_again = connection.depth == 0 && !connection.left_open;
+  const bool may_go_again = connection.depth == 0 && !connection.left_open && queue_end_ == nullptr;
   *sent = {sent_, &connection, streaming, may_go_again, {}, {}};
   const auto count = static_cast<std::size_t>(function_.argument_count);
   pg::with_database_encoding([&] {
@@ -163,6 +167,7 @@ void RemoteCall::transmit(const Sent& sent) {
                  {sent.lengths.data(), count},
                  {formats.data(), count},
                  1});
+  if (queue_end_ != nullptr) queue_end_(*sent.connection);
   // One that a cut began for this call.
   if (sent.connection->left_open) remote::end_snapshot(*sent.connection);
   remote::send(*sent.connection, sent.streaming);
@@ -197,9 +202,11 @@ pg::Value receive(const PGresult* result, FmgrInfo& receiver, Oid parameter) {
 
 }  // namespace
 
-std::optional<pg::Value> RemoteCall::next_or_error(remote::Connection& connection) {
+std::optional<pg::Value> RemoteCall::next_or_error(remote::Connection& connection,
+                                                   remote::Deadline deadline) {
   do {
-    while (const PGresult* const result = remote::next_result(connection)) {
+    while (const PGresult* const result =
+               remote::next_result(connection, remote::Interrupts::serve, deadline)) {
       if (PQntuples(result) == 0) continue;
       for (Sent* sent = sent_; sent != nullptr; sent = sent->next)
         if (sent->connection == &connection) sent->may_go_again = false;

@@ -6,6 +6,7 @@
 #include "pg/args.hpp"
 #include "pg/spi.hpp"
 #include "remote/transaction.hpp"
+#include "remote/wait.hpp"
 
 namespace order_proc {
 
@@ -56,6 +57,9 @@ class RemoteCall {
   /// Replaces an argument for what is sent from now on.
   void set(int argument, pg::Value value);
 
+  /// What else goes with the message of each call from now on.
+  void end_with(void (*queue)(remote::Connection&));
+
   /// Runs on one shard: the result. When the shard says that the slot is not there (OP402), and the
   /// call can be undone by itself, the map is read anew and the call is tried again for 5 s.
   Datum run(const Route& route);
@@ -64,8 +68,9 @@ class RemoteCall {
   void start(remote::Connection& connection);
   /// The next row, or the scalar; nullopt at the end. In the current memory context.
   std::optional<pg::Value> next(remote::Connection& connection);
-  /// The same, but leaves an error of the shard in the connection.
-  std::optional<pg::Value> next_or_error(remote::Connection& connection);
+  /// The same, but leaves an error of the shard in the connection; nullopt also at the deadline.
+  std::optional<pg::Value> next_or_error(remote::Connection& connection,
+                                         remote::Deadline deadline = remote::never);
 
  private:
   struct Function;
@@ -80,6 +85,7 @@ class RemoteCall {
   Function& function_;
   remote::Use use_;
   std::array<pg::Value, 16> arguments_;
+  void (*queue_end_)(remote::Connection&) = nullptr;
   Sent* sent_ = nullptr;  ///< in the memory of the caller of start
 };
 

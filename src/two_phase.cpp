@@ -19,6 +19,7 @@
 #include "consistent_cut.hpp"
 #include "core/gid.hpp"
 #include "failpoints.hpp"
+#include "pg/alone.hpp"
 #include "pg/args.hpp"
 #include "pg/error.hpp"
 #include "pg/locks.hpp"
@@ -27,6 +28,7 @@
 #include "pg/spi.hpp"
 #include "pg/user.hpp"
 #include "receipts.hpp"
+#include "remote/cancel.hpp"
 #include "remote/pipeline.hpp"
 #include "routing.hpp"
 #include "worker.hpp"
@@ -48,27 +50,43 @@ constexpr int grace = 2000;
 /// order_proc.last_shard_decides
 bool last_shard_decides = true;
 
-/// What is known of the last shard's decision: `asked`: it may have committed.
-bool asked = false;
-bool decided = false;
+/// Calls that do not try to prepare in their message after one that was too slow for it.
+constexpr int skipped_attempts = 100;
+int attempts_to_skip = 0;
 
-core::Gid deciding{};
-bool with_receipts = false;
+/// The commit that is being made.
+struct Commit {
+  core::Gid gid;
+  bool with_receipts;           ///< until a transaction of version 1.7 there are none
+  remote::Connection* decider;  ///< null: the coordinator decides
+  int64 key;                    ///< of the receipts
+  bool with_call;               ///< the shards were asked in the message of the call
+  std::size_t shard_count;      ///< as many then
+  bool asked;                   ///< the decider may have committed
+  bool decided;                 ///< it has
+};
+Commit present{};
 
 Datum text_datum(std::string_view value) {
   return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
 }
 
-/// Until a transaction of version 1.7 has no timeline.
-core::GidText deciding_text() {
-  return pg::core_call(core::format_gid, deciding, !with_receipts);
+/// A transaction of version 1.7 had no timeline.
+core::GidText gid_text() {
+  return pg::core_call(core::format_gid, present.gid, !present.with_receipts);
+}
+
+/// Whether the present transaction was prepared in the message of its call.
+bool prepared_with_call() {
+  return present.with_call &&
+         present.gid.transaction == U64FromFullTransactionId(GetTopFullTransactionIdIfAny());
 }
 
 /// The row whose commit is the decision, or follows it.
 void write_decision(const Store& store, std::span<remote::Connection* const> written) {
   auto* const shards = static_cast<Datum*>(palloc(sizeof(Datum) * written.size()));
   for (std::size_t i = 0; i < written.size(); ++i) shards[i] = Int32GetDatum(written[i]->shard_id);
-  const core::GidText text = deciding_text();
+  const core::GidText text = gid_text();
   const Datum shard_ids = PointerGetDatum(construct_array(
       shards, static_cast<int>(written.size()), INT4OID, sizeof(int32), true, TYPALIGN_INT));
   PushActiveSnapshot(GetTransactionSnapshot());
@@ -103,44 +121,32 @@ void require_receipt(remote::Connection& connection) {
 /// Shards that have not answered are not asked to roll back either, which would be one more wait:
 /// what they prepare yet is for the resolver.
 [[noreturn]] void raise_late(std::span<remote::Connection* const> written,
-                             const remote::Connection& late) {
+                             const remote::Connection& late, int milliseconds, const char* hint) {
   for (remote::Connection* const connection : written)
     if (connection->in_flight) remote::close_connection(*connection);
   want_worker();
   ereport(ERROR, errcode(ERRCODE_CONNECTION_FAILURE),
           errmsg("shard %d (server \"%s\") did not prepare the commit within %d ms", late.shard_id,
-                 remote::server_name(late.server), remote::commit_timeout),
-          errhint("Nothing is committed; run the transaction again. What takes a shard long to "
-                  "prepare needs a longer order_proc.commit_timeout."));
+                 remote::server_name(late.server), milliseconds),
+          errhint("Nothing is committed; run the transaction again.%s", hint));
 }
 
-/// Names the transaction and the shard's part in it.
-void name_part(remote::Connection& connection) {
-  deciding.shard = static_cast<uint32>(connection.shard_id);
-  connection.gid = deciding_text();
-}
-
-/// The receipt and PREPARE, in one round trip.
-void send_prepare(remote::Connection& connection, int64 key) {
-  name_part(connection);
-  if (with_receipts) queue_receipt(connection, key);
+/// What the commit wants of a shard, named as its part. The decider writes a receipt that will be
+/// the decision; its COMMIT follows apart: one that was sent is one that the resolver can see the
+/// receipt of. The others write theirs and prepare.
+void queue_part(remote::Connection& connection) {
+  present.gid.shard = static_cast<uint32>(connection.shard_id);
+  connection.gid = gid_text();
+  if (&connection == present.decider)
+    return queue_deciding_receipt(connection, present.key, remote::commit_timeout + grace);
+  if (present.with_receipts) queue_receipt(connection, present.key);
   connection.prepared_here = true;
   remote::queue_text(connection, psprintf("PREPARE TRANSACTION '%s'", connection.gid.data()),
                      remote::Step::call, {});
-  remote::send(connection);
-}
-
-/// The receipt that will be the decision. Its COMMIT follows apart: one that was sent is one that
-/// the resolver can see the receipt of.
-void send_deciding_receipt(remote::Connection& connection, int64 key) {
-  name_part(connection);
-  queue_deciding_receipt(connection, key, remote::commit_timeout + grace);
-  remote::send(connection);
 }
 
 /// Waits until all have done what they were sent.
-void wait_for_shards(std::span<remote::Connection* const> written,
-                     const remote::Connection* decider) {
+void wait_for_shards(std::span<remote::Connection* const> written) {
   const remote::Deadline deadline = remote::after_milliseconds(remote::commit_timeout);
   for (remote::Connection* const connection : written) {
     const PGresult* const result =
@@ -148,8 +154,10 @@ void wait_for_shards(std::span<remote::Connection* const> written,
     const char* const tag =
         result == nullptr ? "" : pstrdup(PQcmdStatus(const_cast<PGresult*>(result)));
     (void)remote::next_result(*connection, remote::Interrupts::serve, deadline);
-    if (connection->in_flight) raise_late(written, *connection);
-    if (connection == decider)
+    if (connection->in_flight)
+      raise_late(written, *connection, remote::commit_timeout,
+                 " What takes a shard long to prepare needs a longer order_proc.commit_timeout.");
+    if (connection == present.decider)
       require_receipt(*connection);
     else
       require_prepared(*connection, tag);
@@ -157,46 +165,72 @@ void wait_for_shards(std::span<remote::Connection* const> written,
   }
 }
 
-void prepare(std::span<remote::Connection* const> written, bool here) {
-  asked = decided = false;
-  join_commit_barrier();
-  const Store& store = open_tables_for_anyone({Table::cluster, Table::commit_log});
+/// Where a shard may decide: the transaction wrote on several, and neither here nor elsewhere.
+bool may_leave_decision(const Store& store, std::size_t written) {
+  return last_shard_decides && written > 1 && store.layout.has_deciders();
+}
+
+/// Names the transaction. From here until the shards know how it ended, cuts wait for it and the
+/// resolver leaves it alone.
+void name_commit(const Store& store, const remote::Connection& one, remote::Connection* decider,
+                 uint64 nonce) {
   const Cluster& cluster = cluster_without_slots(store);
   require_original(cluster);
-  with_receipts = store.layout.has_receipts();
-  remote::Connection* const decider =
-      last_shard_decides && !here && written.size() > 1 && store.layout.has_deciders()
-          ? written.back()
-          : nullptr;
-  deciding = {static_cast<uint64>(written[0]->coordinator_id),
-              remote::incarnation().timeline,
-              U64FromFullTransactionId(GetTopFullTransactionId()),
-              pg::random_bits(),
-              0,
-              decider == nullptr ? core::no_decider : static_cast<uint32>(decider->shard_id)};
-  const core::GidText text = deciding_text();
-  const int64 key = with_receipts ? receipt_key(cluster, core::gid_base(text.data())) : 0;
-  // Held until the shards know how it ended: as long the resolver leaves it alone.
-  pg::acquire_lock(pg::LockKind::commit, deciding.nonce);
+  present = {};
+  present.with_receipts = store.layout.has_receipts();
+  present.decider = decider;
+  present.gid = {static_cast<uint64>(one.coordinator_id),
+                 remote::incarnation().timeline,
+                 U64FromFullTransactionId(GetTopFullTransactionId()),
+                 nonce,
+                 0,
+                 decider == nullptr ? core::no_decider : static_cast<uint32>(decider->shard_id)};
+  const core::GidText text = gid_text();
+  if (present.with_receipts) present.key = receipt_key(cluster, core::gid_base(text.data()));
+  pg::acquire_lock(pg::LockKind::commit, nonce);
+}
+
+const Store& open_commit_tables() {
+  return open_tables_for_anyone({Table::cluster, Table::commit_log});
+}
+
+void ask_shards(std::span<remote::Connection* const> written) {
+  for (remote::Connection* const connection : written) {
+    queue_part(*connection);
+    remote::send(*connection);
+    if (connection == written.front()) ORDER_PROC_FAILPOINT("f4_prepare_sent");
+  }
+  wait_for_shards(written);
+}
+
+void prepare(std::span<remote::Connection* const> written, bool here) {
+  const bool asked_already = prepared_with_call();
+  if (asked_already) {
+    // Nobody can have written since; hooks of other libraries might.
+    if (written.size() != present.shard_count)
+      ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+              errmsg("the transaction wrote on more shards after it was prepared"),
+              errhint("Call order_proc.create_orders in a transaction block."));
+  } else {
+    join_commit_barrier();
+  }
+  const Store& store = open_commit_tables();
+  if (!asked_already)
+    name_commit(store, *written[0],
+                !here && may_leave_decision(store, written.size()) ? written.back() : nullptr,
+                pg::random_bits());
   write_decision(store, written);
-  if (decider == nullptr)
+  if (present.decider == nullptr)
     // The decision must be on disk before a shard commits, whatever synchronous_commit says.
     ForceSyncCommit();
   else
     pg::set_for_transaction("synchronous_commit", "off");
   ORDER_PROC_FAILPOINT("f3_decision_written");
-  for (remote::Connection* const connection : written) {
-    if (decider != nullptr && connection == decider)
-      send_deciding_receipt(*connection, key);
-    else
-      send_prepare(*connection, key);
-    if (connection == written.front()) ORDER_PROC_FAILPOINT("f4_prepare_sent");
-  }
-  wait_for_shards(written, decider);
+  if (!asked_already) ask_shards(written);
   ORDER_PROC_FAILPOINT("f8_prepared");
-  if (decider == nullptr) return;
-  remote::commit_one(*decider, asked);
-  decided = true;
+  if (present.decider == nullptr) return;
+  remote::commit_one(*present.decider, present.asked);
+  present.decided = true;
 }
 
 /// Ends the prepared transactions all at once; true when each shard said so.
@@ -229,7 +263,7 @@ void want_worker_sometimes() {
 }
 
 void committed(std::span<remote::Connection* const> prepared) {
-  if (!decided && pg::commit_lacks_standby()) {
+  if (!present.decided && pg::commit_lacks_standby()) {
     for (remote::Connection* const connection : prepared) remote::transaction_over(*connection);
     want_worker();
     ereport(WARNING,
@@ -248,13 +282,14 @@ void committed(std::span<remote::Connection* const> prepared) {
 
 void aborted(std::span<remote::Connection* const> prepared) {
   // The last shard may have committed: the resolver asks it.
-  if (asked) {
+  if (present.asked) {
     for (remote::Connection* const connection : prepared) remote::transaction_over(*connection);
     return want_worker();
   }
   // It has, and then the local commit failed.
-  const bool done = decided ? end_prepared(prepared, "COMMIT PREPARED", remote::commit_timeout)
-                            : end_prepared(prepared, "ROLLBACK PREPARED", abort_timeout);
+  const bool done = present.decided
+                        ? end_prepared(prepared, "COMMIT PREPARED", remote::commit_timeout)
+                        : end_prepared(prepared, "ROLLBACK PREPARED", abort_timeout);
   if (!done) want_worker();
 }
 
@@ -272,5 +307,71 @@ void define_commit_settings() {
 void watch_commits() {
   remote::set_commit_protocol({prepare, committed, aborted});
 }
+
+namespace with_call {
+
+bool possible(FunctionCallInfo call, std::span<remote::Connection* const> connections) {
+  // An attempt that took too long is not made again at once: the shards are slow.
+  if (attempts_to_skip > 0) {
+    --attempts_to_skip;
+    return false;
+  }
+  return !remote::in_transaction() && !TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+         !IsolationIsSerializable() &&
+         std::none_of(connections.begin(), connections.end(),
+                      [](const remote::Connection* c) { return c->pooled; }) &&
+         may_leave_decision(open_commit_tables(), connections.size()) &&
+         pg::is_whole_transaction(call);
+}
+
+void begin(std::span<remote::Connection* const> connections) {
+  join_commit_barrier();
+  const uint64 nonce = pg::random_bits();
+  name_commit(open_commit_tables(), *connections[0], connections[nonce % connections.size()],
+              nonce);
+  present.with_call = true;
+  present.shard_count = connections.size();
+}
+
+void queue_rest(remote::Connection& connection) {
+  queue_part(connection);
+}
+
+bool done(remote::Connection& connection) {
+  if (connection.in_flight || connection.lost) return false;
+  if (connection.error != nullptr) connection.prepared_here = false;
+  return connection.error == nullptr &&
+         (&connection == present.decider ||
+          std::string_view(PQcmdStatus(connection.result)) == "PREPARE TRANSACTION");
+}
+
+void take_back(std::span<remote::Connection* const> connections) {
+  const remote::Deadline deadline = remote::after_milliseconds(patience);
+  auto** const prepared =
+      static_cast<remote::Connection**>(palloc(sizeof(remote::Connection*) * connections.size()));
+  std::size_t count = 0;
+  for (remote::Connection* const connection : connections) {
+    if (connection->in_flight) {
+      attempts_to_skip = skipped_attempts;
+      if (!remote::cancel_and_finish(*connection, deadline))
+        raise_late(connections, *connection, 2 * patience, "");
+    }
+    const bool lost = connection->lost;
+    // Its session may have prepared before it went.
+    if (lost) (void)remote::reopen(*connection);
+    connection->prepared_here =
+        connection != present.decider && (lost || connection->error == nullptr);
+    if (connection->prepared_here)
+      prepared[count++] = connection;
+    else if (!lost)
+      (void)remote::undo_call(*connection, 0);
+  }
+  (void)end_prepared({prepared, count}, "ROLLBACK PREPARED", patience);
+  present.with_call = false;
+  pg::release_lock(pg::LockKind::commit, present.gid.nonce);
+  leave_commit_barrier();
+}
+
+}  // namespace with_call
 
 }  // namespace order_proc

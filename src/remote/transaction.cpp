@@ -101,6 +101,11 @@ void queue_savepoints(Connection& connection, int level) {
 
 void begin(Connection& connection, Use use) {
   make_room();
+  if (connection.prepared_here)
+    ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+            errmsg("the transaction is already prepared on shard %d (server \"%s\")",
+                   connection.shard_id, server_name(connection.server)),
+            errhint("Call order_proc.create_orders in a transaction block."));
   const int level = GetCurrentTransactionNestLevel();
   if (connection.depth == 0) {
     const bool alone = use == Use::read && !IsolationUsesXactSnapshot() && !connection.pooled;

@@ -218,6 +218,117 @@ $shards[0]->safe_psql('postgres', "DELETE FROM order_store.receipts WHERE gid = 
 recovered('0|damaged', 'a decider that lost its commit is reported');
 $coordinator->safe_psql('postgres', 'DELETE FROM order_store.commit_log');
 
+# --- prepared in the message of the call -------------------------------------------------------------------------
+
+# On shard N: what orders of the customer do when they are made.
+sub at_call {
+	my ($n, $customer, $what) = @_;
+	$shards[$n]->safe_psql('postgres', <<"SQL");
+CREATE OR REPLACE FUNCTION public.at_call() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN $what; RETURN NEW; END \$\$;
+DROP TRIGGER IF EXISTS at_call ON order_store.orders;
+CREATE TRIGGER at_call BEFORE INSERT ON order_store.orders FOR EACH ROW WHEN (NEW.customer_id = $customer) EXECUTE FUNCTION public.at_call();
+SQL
+}
+sub not_at_call { $_->safe_psql('postgres', 'DROP TRIGGER IF EXISTS at_call ON order_store.orders') for @shards; }
+sub document { my ($key, @customers) = @_; return '[' . join(',', map { qq({"customer_id": $_, "product_ids": [1], "quantities": [1], "prices": [1], "idempotency_key": "$key"}) } @customers) . ']'; }
+sub create { my ($key, @customers) = @_; return "order_proc.create_orders('" . document($key, @customers) . "')"; }
+
+# Whether shard 0 was asked for the commit's part with its orders: those of shard 1 fail, so later it is not asked any more.
+sub asked_with_call {
+	my ($statement, @client) = @_;
+	my $from = length slurp_file($shards[0]->logfile);
+	my ($errors, $text) = ('');
+	if (@client) {
+		my $script = PostgreSQL::Test::Utils::tempdir() . '/script.sql';
+		unlink $script;
+		append_to_file($script, $statement);
+		IPC::Run::run([ 'pgbench', '-n', '-t', 1, @client, '-f', $script, $coordinator->connstr('postgres') ], '>', \$text, '2>', \$errors);
+	}
+	else { $errors = run($statement)->{errors}; }
+	like($errors, qr/no order of 1/, '(it fails)');
+	return slurp_file($shards[0]->logfile, $from) =~ /order_proc\.write_(?:deciding_)?receipt/ ? 'yes' : 'no';
+}
+at_call(1, 1, "RAISE EXCEPTION 'no order of 1' USING ERRCODE = 'P1234'");
+$coordinator->safe_psql('postgres', "CREATE FUNCTION public.creates(document jsonb) RETURNS bigint[] LANGUAGE plpgsql AS 'BEGIN RETURN order_proc.create_orders(document); END';
+	CREATE FUNCTION public.creates_in_sql(document jsonb) RETURNS bigint[] LANGUAGE sql AS 'SELECT order_proc.create_orders(document)'");
+my $alone = create('alone', 0, 1);
+is(asked_with_call("SELECT $alone"), 'yes', 'a statement of its own: prepared with the call');
+is(asked_with_call("SELECT $alone;", '-M', $_), 'yes', "  pgbench -M $_") for 'simple', 'extended', 'prepared';
+is(asked_with_call("SELECT public.creates_in_sql('" . document('alone', 0, 1) . "')"), 'yes', '  in a function of SQL, which the planner takes apart');
+is(asked_with_call('SELECT order_proc.create_orders((SELECT jsonb_agg(d) FROM jsonb_array_elements(\'' . document('alone', 0, 1) . '\') AS d))'), 'yes', '  an argument that is read from somewhere');
+for my $other (
+	"BEGIN; SELECT $alone; COMMIT", "SELECT $alone, 1", "SELECT $alone FROM here", "SELECT * FROM $alone", "SELECT cardinality($alone)", "INSERT INTO here SELECT 1 WHERE $alone IS NOT NULL",
+	"SELECT public.creates('" . document('alone', 0, 1) . "')", "DO \$\$ BEGIN PERFORM $alone; END \$\$",
+	"SET order_proc.last_shard_decides = off; SELECT $alone", "SET default_transaction_isolation = 'serializable'; SELECT $alone", "EXPLAIN ANALYZE SELECT $alone", "COPY (SELECT $alone) TO STDOUT", "DECLARE c CURSOR WITH HOLD FOR SELECT $alone; FETCH c",
+	"SELECT $alone \\; SELECT 1;") {
+	is(asked_with_call($other), 'no', 'not so: ' . $other =~ s/order_proc.create_orders\(\K'\[.*\]'/.../r);
+}
+is(asked_with_call("\\startpipeline\nSELECT $alone;\nSELECT 1;\n\\endpipeline", '-M', 'extended'), 'no', 'not so: something follows in the pipeline');
+is(prepared() . ' ' . made('alone'), '000 000', 'nothing of it all is there');
+not_at_call();
+
+gives('SELECT ' . create('alone', 0, 1, 2, 3, 4) . ' IS NOT NULL', 't', 'not alone, over three shards');
+run('SELECT order_proc.recover(); SELECT ' . create('all', 0, 1, 2, 3));
+is(made('all'), '211', 'alone, over three shards');
+like(decided(), qr/^opc3_000[012]$/, '  and one of them decides');
+my %deciders;
+for (1 .. 20) { run('SELECT ' . create("spread $_", 0, 1)); $deciders{ decided() }++; }
+is(join(' ', sort keys %deciders), 'opc3_0000 opc3_0001', '  not always the same');
+gives("SELECT order_proc.outcome(1, 'all') > 0", 't', '  outcome knows it');
+refused('SELECT ' . create('refused', 0, 99, 1, 97), '23503', 'a customer that is not there');
+is(prepared() . ' ' . made('refused'), '000 000', '  all is rolled back at once');
+at_commit(0, 0, "RAISE EXCEPTION 'no' USING ERRCODE = 'P1234'");
+refused('SELECT ' . create('deferred', 0, 1), 'P1234', 'what is deferred on a shard fails') for 1 .. 4;
+is(prepared() . ' ' . made('deferred'), '000 000', '  all is rolled back at once');
+not_at_commit();
+
+# Sessions on shards that went while they had nothing to do are replaced.
+{
+	my $session = session('SELECT ' . create('before', 0, 1) . ' IS NOT NULL;');
+	$session->{run}->pump until $session->{output} =~ /t\n/;
+	$_->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'order_proc'") for @shards[ 0, 1 ];
+	$session->{input} .= 'SELECT ' . create('after', 0, 1) . " IS NOT NULL;\n\\q\n";
+	is(ended($session) . ' ' . made('after'), ' 110', 'sessions on shards that went are replaced');
+}
+
+# A call that takes long is taken back and made again: reads that see all or nothing wait for a commit.
+at_call(1, 1, 'PERFORM pg_advisory_xact_lock(77)');
+{
+	my $holder = hold($shards[1]);
+	my $session = session("SET order_proc.commit_timeout = '30s'; SELECT " . create('slow', 0, 1) . ' IS NOT NULL;');
+	wait_for($shards[1], "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted");
+	gives("SET order_proc.read_consistency = atomic; SELECT count(*) >= 0 FROM order_proc.list_orders()", 't', 'a slow call does not keep atomic reads waiting');
+	wait_for($shards[0], "SELECT count(*) = 0 FROM pg_prepared_xacts");
+	release($holder);
+	$session->{input} .= "\\q\n";
+	is(ended($session) . ' ' . made('slow') . ' ' . prepared(), ' 110 000', '  and is made once');
+	is($session->{errors}, '', '  without a word');
+}
+for my $how ('cancel', 'statement_timeout') {
+	my $holder = hold($shards[1]);
+	my $session = session(($how eq 'cancel' ? '' : 'SET statement_timeout = 300; ') . 'SELECT ' . create($how, 0, 1) . ';');
+	wait_for($shards[1], "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted");
+	$coordinator->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'") if $how eq 'cancel';
+	$session->{input} .= "\\q\n";
+	is(ended($session), '57014', "$how ends a call that would have prepared");
+	release($holder);
+	run('SELECT order_proc.recover()');
+	is(made($how) . ' ' . prepared(), '000 000', '  nothing is there');
+}
+# The coordinator's session dies: what has prepared is rolled back.
+{
+	my $holder = hold($shards[1]);
+	my $session = session('SELECT ' . create('killed', 0, 1, 2) . ';');
+	wait_for($shards[1], "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted");
+	$coordinator->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'victim'");
+	ended($session);
+	release($holder);
+	wait_for($shards[1], "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 77");
+	run('SELECT order_proc.recover()');
+	is(made('killed') . ' ' . prepared(), '000 000', 'the session is terminated: nothing is there');
+}
+not_at_call();
+
 # --- nothing grows -----------------------------------------------------------------------------------------------
 
 run(join "\n", map { 'BEGIN; ' . orders("grows $_", 0, 1) . 'COMMIT;' } 1 .. 30);

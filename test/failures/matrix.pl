@@ -2,7 +2,7 @@
 # client was told is what is there; both orders or none; and nothing stays prepared.
 #
 #   FAILURES_FREEZE=10   seconds that a frozen server or a silent network stays so (3)
-#   FAILURES_ALL=1       everything at every point of a commit that a shard decides, not only at the most telling ones
+#   FAILURES_ALL=1       everything at every point, not only at the most telling ones
 use strict;
 use warnings;
 
@@ -39,23 +39,40 @@ my %breaks = (
 	'the network to both shards is cut' => sub { $cluster->cut($_) for 0, 1; },
 	'the network to the second shard is silent' => sub { $cluster->swallow(1); });
 
-# Who decides, as order_proc.last_shard_decides; and the points of the commit, with whether an error may be raised there by us.
+# Who decides: the coordinator, a shard, or a shard with the others prepared in the message of the call; and the points of the commit,
+# with whether an error may be raised there by us.
 my @before = map { [ $_, 1 ] } 'f3_decision_written', 'f4_prepare_sent', 'f6_prepared_first', 'f8_prepared';
 my @after = map { [ $_, 0 ] } 'f13_before_commit_prepared', 'f14_commit_prepared_first';
+my @decider = ([ 'one_before_commit', 1 ], [ 'one_commit_sent', 0 ]);
 my %points = (
-	off => [ [ 'f1_before_begin', 1 ], @before, @after ],
+	coordinator => [ [ 'f1_before_begin', 1 ], @before, @after ],
 	# The first shard prepares, the second decides.
-	on => [ @before, [ 'one_before_commit', 1 ], [ 'one_commit_sent', 0 ], @after ]);
-# One has prepared; all are ready; the decider has been asked; it has decided.
-my %telling = map { $_ => 1 } 'f6_prepared_first', 'f8_prepared', 'one_commit_sent', 'f13_before_commit_prepared';
-my $decides = 'on';
+	shard => [ @before, @decider, @after ],
+	'shard, with the call' => [ @before, @decider, @after ]);
+# Where everything is broken: one has prepared; all are ready; the decider has been asked; it is decided.
+my %telling = (
+	coordinator => [ 'f6_prepared_first', 'f8_prepared', 'f13_before_commit_prepared' ],
+	shard => [ 'f6_prepared_first', 'f8_prepared', 'one_commit_sent', 'f13_before_commit_prepared' ],
+	# Behind these it is as without.
+	'shard, with the call' => [ 'f4_prepare_sent', 'f6_prepared_first' ]);
+my $decides = 'shard';
+
+sub document { my ($key) = @_; return '[' . join(',', map { qq({"customer_id": $customers[$_], "product_ids": [1,2], "quantities": [1,2], "prices": [1.25,2.50], "idempotency_key": "$key$_"}) } 0, 1) . ']'; }
+# What a session is told to do: orders of one transaction.
+sub commands {
+	my ($key, @orders) = @_;
+	my $setting = 'SET order_proc.last_shard_decides = ' . ($decides eq 'coordinator' ? 'off' : 'on');
+	return ($setting, "SELECT order_proc.create_orders('" . document($key) . "')") if $decides =~ /call/;
+	my @calls = orders_of($key);
+	return ($setting, 'BEGIN', @calls[@orders], 'COMMIT');
+}
 
 # Lets the session reach the point, breaks something there, lets it go, makes everything whole and looks.
 sub check {
-	my ($point, $break, @commands) = @_;
+	my ($point, $break, @orders) = @_;
 	my $key = 'k' . ++$serial . '-';
-	my $what = ($decides eq 'on' && @commands > 1 ? 'a shard decides, ' : '') . "$point, $break";
-	my $session = $cluster->start_session("SET order_proc.failpoint = '$point=pause'", "SET order_proc.last_shard_decides = $decides", 'BEGIN', (map { ref $_ ? $_->($key) : $_ } @commands), 'COMMIT');
+	my $what = (@orders > 1 ? "by the $decides: " : '') . "$point, $break";
+	my $session = $cluster->start_session("SET order_proc.failpoint = '$point=pause'", commands($key, @orders));
 	my $pid = $cluster->reached($session);
 	unless ($pid) { fail("$what: the point is reached"); diag $session->{messages}; $cluster->end_session($session); return; }
 	$breaks{$break}->($pid);
@@ -71,20 +88,18 @@ sub check {
 	$cluster->heal;
 	my $took = eval { $cluster->settle };
 	if (!defined $took) { fail("$what: settled"); diag $@; BAIL_OUT('what follows would mean nothing'); }
-	my @there = map { $coordinator->safe_psql('postgres', "SELECT order_proc.outcome($customers[$_], '$key$_') IS NOT NULL") } grep { "@{[ map { ref $_ ? $_->('') : $_ } @commands ]}" =~ /\($customers[$_],/ } 0, 1;
+	my @there = map { $coordinator->safe_psql('postgres', "SELECT order_proc.outcome($customers[$_], '$key$_') IS NOT NULL") } @orders;
 	my $there = join '', @there;
 	my $wanted = $told eq 'ok' ? qr/^t+$/ : $told eq 'failed' ? qr/^f+$/ : qr/^(?:t+|f+)$/;
 	like($there, $wanted, "$what: told $told $session->{state}, there $there") or diag $session->{messages};
 	return $told;
 }
 
-# The shard that is used last is the first to be asked to commit.
-my @both = map { my $n = $_; sub { my ($key) = @_; (orders_of($key))[$n] } } 1, 0;
 sub check_error {
 	my ($name) = @_;
 	my $key = 'e' . ++$serial . '-';
-	my $session = $cluster->start_session("SET order_proc.failpoint = '$name=error'", "SET order_proc.last_shard_decides = $decides", 'BEGIN', reverse(orders_of($key)), 'COMMIT');
-	is($cluster->end_session($session), 'failed', "$name, last_shard_decides $decides, an error: the transaction fails");
+	my $session = $cluster->start_session("SET order_proc.failpoint = '$name=error'", commands($key, 1, 0));
+	is($cluster->end_session($session), 'failed', "by the $decides: $name, an error: the transaction fails");
 	is($session->{state}, '58030', '  with that error');
 	cmp_ok($cluster->settle, '<=', 5, '  nothing stays prepared');
 	is($coordinator->safe_psql('postgres', "SELECT order_proc.outcome($customers[0], '${key}0') IS NULL AND order_proc.outcome($customers[1], '${key}1') IS NULL"), 't', '  and nothing is there');
@@ -93,15 +108,18 @@ for (sort keys %points) {
 	$decides = $_;
 	for my $point (@{ $points{$decides} }) {
 		my ($name, $may_fail) = @$point;
-		for my $break (sort keys %breaks) { check($name, $break, @both) if $decides eq 'off' || $ENV{FAILURES_ALL} || $telling{$name} || $break =~ /nothing|kill -9 of (?:both|the coord)/; }
+		my $all = $ENV{FAILURES_ALL} || grep { $_ eq $name } @{ $telling{$decides} };
+		# The shard that is used last is the first to be asked to commit.
+		for my $break (sort keys %breaks) { check($name, $break, 1, 0) if $all || $break =~ /nothing|kill -9 of (?:both|the coord)/; }
 		check_error($name) if $may_fail;
 	}
 }
 # One shard, no local write: its commit decides.
+$decides = 'shard';
 for my $point ('one_before_commit', 'one_commit_sent') {
 	for my $break (sort keys %breaks) {
 		next if $break =~ /second|both/;
-		check($point, $break, $both[1]);
+		check($point, $break, 0);
 	}
 }
 

@@ -2,9 +2,9 @@
 //
 //   workload ledger|pairs|bank CONNECTION SEED CLIENT TRANSACTIONS LOG
 //
-// ledger  Orders of random customers: alone, two in a transaction, or two with a third that is
-// rolled back to a
-//         savepoint. Each transaction is a line of LOG, fields between tabs:
+// ledger  Orders of random customers: alone, two by create_orders, two in a transaction, or two
+//         with a third that is rolled back to a savepoint. Each transaction is a line of LOG,
+//         fields between tabs:
 //           ok        committed, as the server said
 //           failed    an error: nothing of it may be there
 //           present   the connection was lost or the outcome unknown, and outcome() named the order
@@ -87,10 +87,11 @@ struct Order {
   int customer;
   std::string key;
   std::string call;
+  std::string json;  ///< for create_orders
 };
 
 Order make_order(std::mt19937_64& random, const std::string& key) {
-  Order order{1 + static_cast<int>(random() % customers), key, ""};
+  Order order{1 + static_cast<int>(random() % customers), key, "", ""};
   std::string products;
   std::string quantities;
   std::string prices;
@@ -104,6 +105,9 @@ Order make_order(std::mt19937_64& random, const std::string& key) {
   order.call = "SELECT order_proc.create_order_with_items(" + std::to_string(order.customer) +
                ", 'pending', NULL, '{" + products + "}', '{" + quantities + "}', '{" + prices +
                "}', NULL, '" + key + "')";
+  order.json = "{\"customer_id\": " + std::to_string(order.customer) + ", \"product_ids\": [" +
+               products + "], \"quantities\": [" + quantities + "], \"prices\": [" + prices +
+               "], \"idempotency_key\": \"" + key + "\"}";
   return order;
 }
 
@@ -133,6 +137,7 @@ std::string judge(const Answer& answer) {
 struct Transaction {
   std::vector<Order> together;
   std::vector<Order> never;
+  bool in_one_call = false;  ///< of create_orders
 };
 
 /// Runs it and says how it ended.
@@ -140,6 +145,9 @@ std::string run(const Transaction& transaction, std::string& state) {
   std::vector<std::string> statements;
   if (transaction.together.size() == 1) {
     statements = {transaction.together[0].call};
+  } else if (transaction.in_one_call) {
+    statements = {"SELECT order_proc.create_orders('[" + transaction.together[0].json + ", " +
+                  transaction.together[1].json + "]')"};
   } else {
     statements = {"BEGIN", transaction.together[0].call};
     if (!transaction.never.empty()) {
@@ -173,6 +181,7 @@ void ledger(std::mt19937_64& random, bool alone, int client, int transactions, s
     const unsigned kind = static_cast<unsigned>(alone ? random() % 10 : 5 + random() % 5);
     Transaction transaction{{make_order(random, key + "a")}, {}};
     if (kind >= 5) transaction.together.push_back(make_order(random, key + "b"));
+    transaction.in_one_call = kind == 5 || kind == 6;
     if (kind == 9) transaction.never.push_back(make_order(random, key + "x"));
     if (is_gone() && !reconnect()) return;
     std::string state;
