@@ -193,7 +193,7 @@ sanitizer_lane() {
   part tests 'isolation suites under UBSan'     isolation ubsan
   part step  'no finding, error or crash'       server_log ubsan
   stop_servers ubsan
-  part tests 'failures, injected and random'    against ubsan installcheck-failures
+  part tests 'failures, injected and random'    against ubsan installcheck-failures PROVE_FLAGS=-j2
 }
 
 main() {
