@@ -192,6 +192,7 @@ AggregateHalf* common_half(const AggregateCall& call, const Resolved& types,
   half->name = format_procedure(call.function);
   half->encoding = types.encoding;
   half->identity = identity_of(aggregate, tuple, types.state_type);
+  half->state_type = types.state_type;
   get_typlenbyval(types.state_type, &half->state_length, &half->state_by_value);
   half->initial = initial_value(tuple, types.state_type);
   return half;
@@ -278,6 +279,12 @@ bool has_same_states(const AggregateCall& one, const AggregateCall& other) {
 const char* obstacle_to_halves(Oid function) {
   return with_aggregate(function, [&](const FormData_pg_aggregate& aggregate, HeapTuple) {
     return obstacle(aggregate, variadic_type(function));
+  });
+}
+
+bool result_is_state(Oid function) {
+  return with_aggregate(function, [](const FormData_pg_aggregate& aggregate, HeapTuple) {
+    return !OidIsValid(aggregate.aggfinalfn) && aggregate.aggtranstype != INTERNALOID;
   });
 }
 

@@ -23,6 +23,9 @@ const char* obstacle_to_halves(Oid function);
 /// numeric have.
 bool has_same_states(const AggregateCall& one, const AggregateCall& other);
 
+/// Whether the aggregate's result is its state: no final function makes another value of it.
+bool result_is_state(Oid function);
+
 struct AggregateHalf {
   /// How the bytes of a state are written.
   enum class Encoding : char {
@@ -35,6 +38,7 @@ struct AggregateHalf {
   Oid function;
   const char* name;  ///< for messages
   uint32 identity;   ///< checksum of what the state is a state of
+  Oid state_type;
   int16 state_length;
   bool state_by_value;
   Encoding encoding;

@@ -1,4 +1,4 @@
-// The aggregates order_proc.partial and order_proc.combine: what their transition and final
+// The aggregates order_proc.partial and order_proc.combine, and partial_result: what their
 // functions do with the arguments. The work is in aggregate_half.cpp and aggregate_state.cpp.
 //
 // Metadata is looked up at the first row of a plan and hangs on fn_extra; a group costs its state.
@@ -62,6 +62,31 @@ std::span<const Oid> types_in(ArrayType* array) {
   return {reinterpret_cast<const Oid*>(ARR_DATA_PTR(array)), static_cast<std::size_t>(count)};
 }
 
+/// The half whose states are the results that partial_result is given.
+AggregateHalf* half_of_result(FunctionCallInfo fcinfo) {
+  const pg::Args args(fcinfo);
+  const Oid function = args.get_oid(0, "aggregate");
+  if (auto* const known = static_cast<AggregateHalf*>(fcinfo->flinfo->fn_extra)) {
+    check_same(*known, function);
+    return known;
+  }
+  const AggregateCall call{function, types_in(DatumGetArrayTypeP(args.datum(1, "argument_types"))),
+                           PG_GET_COLLATION()};
+  AggregateHalf* const half = first_half(call, fcinfo->flinfo->fn_mcxt);
+  if (!result_is_state(function))
+    ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+            errmsg("the result of %s is not its state", half->name),
+            errhint("Call order_proc.partial in its place."));
+  const Oid given = get_fn_expr_argtype(fcinfo->flinfo, 2);
+  if (given != half->state_type)
+    ereport(ERROR, errcode(ERRCODE_DATATYPE_MISMATCH),
+            errmsg("%s returns %s, not %s", half->name, format_type_be(half->state_type),
+                   format_type_be(given)),
+            errhint("Give what the aggregate returns."));
+  fcinfo->flinfo->fn_extra = half;
+  return half;
+}
+
 AggregateHalf* combining_half(FunctionCallInfo fcinfo, AggregateCall call) {
   call.collation = PG_GET_COLLATION();
   const Oid result = get_fn_expr_argtype(fcinfo->flinfo, 4);
@@ -123,6 +148,15 @@ Datum order_proc_partial_final(PG_FUNCTION_ARGS) {
   (void)group_context(fcinfo);
   AggregateState* const state = state_of(fcinfo);
   const bytea* const bytes = state == nullptr ? nullptr : encode(state, fcinfo->context);
+  if (bytes == nullptr) PG_RETURN_NULL();
+  PG_RETURN_BYTEA_P(bytes);
+}
+
+PG_FUNCTION_INFO_V1(order_proc_partial_result);
+Datum order_proc_partial_result(PG_FUNCTION_ARGS) {
+  AggregateHalf* const half = half_of_result(fcinfo);
+  AggregateState state{half, PG_GETARG_DATUM(2), PG_ARGISNULL(2), false};
+  const bytea* const bytes = encode(&state, nullptr);
   if (bytes == nullptr) PG_RETURN_NULL();
   PG_RETURN_BYTEA_P(bytes);
 }

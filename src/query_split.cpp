@@ -23,8 +23,15 @@ struct Split {
 
 // --- the shard's half --------------------------------------------------------------------------
 
-/// order_proc.partial in place of the aggregate; FILTER stays.
-Expr* partial_call(const Aggref* aggregate) {
+/// The state of the aggregate: order_proc.partial in its place, which sees each row; where its
+/// result is the state, itself, which may run in parallel or take an index. FILTER stays.
+Expr* state_of(const Aggref* aggregate) {
+  if (result_is_state(aggregate->aggfnoid))
+    return reinterpret_cast<Expr*>(makeFuncExpr(
+        our_function("partial_result", {REGPROCEDUREOID, REGTYPEARRAYOID, ANYELEMENTOID}), BYTEAOID,
+        list_make3(procedure_constant(aggregate->aggfnoid), types_constant(aggregate),
+                   copyObject(const_cast<Aggref*>(aggregate))),
+        InvalidOid, aggregate->inputcollid, COERCE_EXPLICIT_CALL));
   List* const arguments = lcons(procedure_constant(aggregate->aggfnoid),
                                 expressions_of(static_cast<List*>(copyObject(aggregate->args))));
   const Oid function = list_length(arguments) == 1
@@ -62,7 +69,7 @@ Query* shard_query(const Split& split) {
     ++number;
     query->targetList =
         lappend(query->targetList,
-                makeTargetEntry(partial_call(static_cast<Aggref*>(lfirst(cell))), number,
+                makeTargetEntry(state_of(static_cast<Aggref*>(lfirst(cell))), number,
                                 psprintf("a%d", number - list_length(split.groups)), false));
   }
   check_shard_functions(query);

@@ -90,7 +90,7 @@ SELECT is((SELECT string_agg(p.oid::regprocedure::text, ', ')
            FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid JOIN pg_proc AS p ON p.oid = d.objid
            WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e' AND e.extname = 'order_proc'
              AND p.proname NOT IN (SELECT name FROM calls) AND 'internal'::regtype <> ALL (p.proargtypes) AND p.prokind <> 'a'
-             AND p.proname !~ '^layout_\d+_\d+_(up|down)$|import' AND p.proname NOT IN ('first_name', 'last_name', 'full_name', 'estimated_rows', 'sync_customer_name', 'add_shard', 'join_cluster', 'set_membership', 'register_coordinator', 'adopt_cluster', 'write_receipt', 'write_deciding_receipt', 'check_slot', 'cluster_changed', 'create_order_with_compensation')),
+             AND p.proname !~ '^layout_\d+_\d+_(up|down)$|import' AND p.proname NOT IN ('first_name', 'last_name', 'full_name', 'estimated_rows', 'sync_customer_name', 'add_shard', 'join_cluster', 'set_membership', 'register_coordinator', 'adopt_cluster', 'write_receipt', 'write_deciding_receipt', 'check_slot', 'partial_result', 'cluster_changed', 'create_order_with_compensation')),
           NULL, 'every function that looks at the store is called (sync_customer_name: in migrations, the import, membership of a cluster: in suites of their own)');
 
 CREATE TABLE answers (change int, path text, call int, state text, said text, message text, hint text);

@@ -339,10 +339,24 @@ SELECT is(outcome('SELECT ' || call), expected, call) FROM (VALUES
   ('order_proc.combine(''sum(numeric)'', ''{NULL}'', NULL, NULL::numeric)', '22023 argument_types must be a one-dimensional array without NULL'), ('order_proc.combine(''sum(numeric)'', ''{0}'', NULL, NULL::numeric)', '42704 type with OID 0 does not exist'),
   ('order_proc.combine(''sum(numeric)'', ''{text}'', NULL, NULL::numeric)', '42804 argument 1 of sum(numeric) is numeric, not text'), ('order_proc.combine(''abs(integer)'', ''{integer}'', NULL, NULL::int)', '42809 abs(integer) is not an aggregate'),
   ('order_proc.combine(''max(anyarray)'', ''{integer}'', NULL, NULL::int)', '42804 argument declared anyarray is not an array but type integer'),
+  ('order_proc.partial_result(NULL, ''{}'', 1)', '22004 aggregate must not be NULL'), ('order_proc.partial_result(''count()'', NULL, 1)', '22004 argument_types must not be NULL'),
+  ('order_proc.partial_result(''avg(integer)'', ''{integer}'', 1::numeric)', '0A000 the result of avg(integer) is not its state'), ('order_proc.partial_result(''now()'', ''{}'', now())', '42809 now() is not an aggregate'),
+  ('order_proc.partial_result(''sum(bigint)'', ''{bigint}'', 1::numeric)', '0A000 the result of sum(bigint) is not its state'), ('order_proc.partial_result(''json_agg(anyelement)'', ''{integer}'', ''[]''::json)', '0A000 json_agg(anyelement) cannot be computed in parts'),
+  ('order_proc.partial_result(''count()'', ''{}'', 1)', '42804 count() returns bigint, not integer'), ('order_proc.partial_result(''count()'', ''{integer}'', 1::bigint)', '42804 count() has 0 arguments, not 1'),
+  ('order_proc.partial_result(''max(anyarray)'', ''{integer[]}'', ''{1}''::bigint[])', '42804 max(anyarray) returns integer[], not bigint[]'), ('order_proc.partial_result(''max(integer)'', ''{NULL}'', 1)', '22023 argument_types must be a one-dimensional array without NULL'),
+  ('order_proc.partial_result(a, ''{integer}'', 1) FROM unnest(''{max(integer),min(integer)}''::regprocedure[]) AS a', '22023 the aggregate is max(integer) in one row and min(integer) in another'),
+  ('order_proc.partial_result(''max(integer)'', ''{integer}'', NULL::integer)', 'ok'), ('order_proc.partial_result(''max(text)'', ''{text}'', repeat(''x'', 1000000))', 'ok'),
   -- Nobody makes a value of type internal.
   ('order_proc.partial_step(NULL, ''count()''::regprocedure)', '42883 function order_proc.partial_step(unknown, regprocedure) does not exist'), ('order_proc.combine(NULL::internal, 0, NULL, NULL::int)', '42846 cannot cast type unknown to internal'),
   ('order_proc.combine(''x''::internal, 0, NULL, NULL::int)', '42846 cannot cast type unknown to internal'), ('order_proc.combine(1::internal, 0, NULL, NULL::int)', '42846 cannot cast type integer to internal'),
   ('* FROM order_proc.partial_rows(NULL) AS t (n int)', '42883 function order_proc.partial_rows(unknown) does not exist')) AS v (call, expected);
+
+SELECT is(order_proc.partial_result('count()', '{}', count(*)), order_proc.partial('count()'), 'partial_result of count') FROM order_store.orders;
+SELECT is(order_proc.partial_result('max(text)', '{text}', max(status)), order_proc.partial('max(text)', status), 'partial_result of max(text)') FROM order_store.orders;
+SELECT is(order_proc.partial_result('max(bigint)', '{bigint}', max(id)), order_proc.partial('max(bigint)', id), 'partial_result of no rows') FROM order_store.orders WHERE false;
+SELECT is((SELECT shard_query FROM order_proc.explain_fan_out_aggregate('SELECT max(id), avg(id) FROM order_store.orders')), E'SELECT order_proc.partial_result(''max(bigint)''::regprocedure, ''{bigint}''::regtype[], max(id)) AS a1,\n    order_proc.partial(''avg(bigint)''::regprocedure, id) AS a2\n   FROM order_store.orders', 'where the result is the state the aggregate itself runs');
+CREATE FUNCTION plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) ' || query; END $$;
+SELECT ok((SELECT bool_or(line ~ 'Index Only Scan.*orders_pkey') FROM order_proc.explain_fan_out_aggregate('SELECT max(id) FROM order_store.orders') AS e, plan_of(e.shard_query) AS line), 'max takes an index');
 
 -- Bytes that are no state, and states of another aggregate: an error from each aggregate there is.
 CREATE TABLE garbage AS

@@ -38,12 +38,12 @@ END $$;
 CREATE FUNCTION plan_of(sql text) RETURNS SETOF text LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) ' || sql; END $$;
 
 -- The functions of the extension, as the catalog has them.
--- Those that SQL cannot call, and aggregates, are in fan_out_aggregate.sql.
+-- Those that SQL cannot call, aggregates, and partial_result are in fan_out_aggregate.sql.
 CREATE VIEW members AS
 SELECT p.oid, p.proname::text AS name, p.prokind, p.proargtypes, p.pronargs, p.prorettype
 FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid JOIN pg_proc AS p ON p.oid = d.objid
 WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'order_proc'
-  AND p.prokind <> 'a' AND 'internal'::regtype <> ALL (p.proargtypes);
+  AND p.prokind <> 'a' AND 'internal'::regtype <> ALL (p.proargtypes) AND 'anyelement'::regtype <> ALL (p.proargtypes);
 
 CREATE TABLE cases (id int GENERATED ALWAYS AS IDENTITY, name text NOT NULL, args text NOT NULL, expected text NOT NULL, before text);
 

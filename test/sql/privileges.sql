@@ -57,6 +57,7 @@ INSERT INTO matrix (name, call, expected) VALUES
 ('fan_out_aggregate', 'SELECT * FROM order_proc.fan_out_aggregate(''SELECT count(*) FROM order_store.orders'') AS t (n bigint)', '42501 42501 42501 42501 42501 ok'),
 ('explain_fan_out_aggregate', 'SELECT order_proc.explain_fan_out_aggregate(''SELECT count(*) FROM order_store.orders'')', '42501 42501 42501 42501 42501 ok'),
 ('partial', 'SELECT order_proc.partial(''count()'') FROM order_store.orders', '42501 ok ok ok ok ok'),
+('partial_result', 'SELECT order_proc.partial_result(''count()'', ''{}'', 1::bigint)', 'ok ok ok ok ok ok'),
 ('combine', 'SELECT order_proc.combine(''count()'', ''{}'', NULL, NULL::bigint)', '42501 42501 42501 42501 42501 ok'),
 ('create_store', 'SELECT order_proc.create_store()', '42501 42501 42501 42710 42501 42710'),
 ('migrate_store', 'SELECT order_proc.migrate_store()', '42501 42501 42501 42501 42501 ok'),
