@@ -11,6 +11,7 @@ namespace order_proc {
 /// For a transaction over shards, before the first of them prepares: held until all have committed
 /// or rolled back, which is what a cut waits for. Raises 55P03 after lock_timeout.
 void join_commit_barrier();
+/// For one that was undone before it was decided.
 void leave_commit_barrier();
 
 /// From then until it is opened no transaction over shards of this coordinator is being committed,

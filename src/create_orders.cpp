@@ -233,7 +233,7 @@ struct Making {
 bool ask_shards(const Making& making, std::span<Part> parts,
                 std::span<remote::Connection* const> connections, bool with_call) {
   RemoteCall call(making.arguments, remote::Use::write);
-  if (with_call) call.end_with(with_call::queue_rest);
+  if (with_call) call.end_with(queue_commit_part);
   const auto is_first = [&](const Part& part) { return part.connection == connections.front(); };
   for (Part& part : parts) {
     if (part.count == 0) continue;

@@ -29,13 +29,17 @@ void check_same(const AggregateHalf& half, Oid function) {
             errhint("Give a constant."));
 }
 
+/// What an earlier row of the plan has looked up; null at the first.
+AggregateHalf* known_half(FunctionCallInfo fcinfo, Oid function) {
+  auto* const known = static_cast<AggregateHalf*>(fcinfo->flinfo->fn_extra);
+  if (known != nullptr) check_same(*known, function);
+  return known;
+}
+
 /// The half that makes the states of this call.
 AggregateHalf* partial_half(FunctionCallInfo fcinfo) {
   const Oid function = pg::Args(fcinfo).get_oid(1, "aggregate");
-  if (auto* const known = static_cast<AggregateHalf*>(fcinfo->flinfo->fn_extra)) {
-    check_same(*known, function);
-    return known;
-  }
+  if (AggregateHalf* const known = known_half(fcinfo, function)) return known;
   if (get_fn_expr_variadic(fcinfo->flinfo))
     ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
             errmsg("partial does not take VARIADIC arguments"), errhint("Give them one by one."));
@@ -66,10 +70,7 @@ std::span<const Oid> types_in(ArrayType* array) {
 AggregateHalf* half_of_result(FunctionCallInfo fcinfo) {
   const pg::Args args(fcinfo);
   const Oid function = args.get_oid(0, "aggregate");
-  if (auto* const known = static_cast<AggregateHalf*>(fcinfo->flinfo->fn_extra)) {
-    check_same(*known, function);
-    return known;
-  }
+  if (AggregateHalf* const known = known_half(fcinfo, function)) return known;
   const AggregateCall call{function, types_in(DatumGetArrayTypeP(args.datum(1, "argument_types"))),
                            PG_GET_COLLATION()};
   AggregateHalf* const half = first_half(call, fcinfo->flinfo->fn_mcxt);
@@ -98,10 +99,7 @@ AggregateHalf* combining_half(FunctionCallInfo fcinfo, AggregateCall call) {
 AggregateHalf* half_by_name(FunctionCallInfo fcinfo) {
   const pg::Args args(fcinfo);
   const Oid function = args.get_oid(1, "aggregate");
-  if (auto* const known = static_cast<AggregateHalf*>(fcinfo->flinfo->fn_extra)) {
-    check_same(*known, function);
-    return known;
-  }
+  if (AggregateHalf* const known = known_half(fcinfo, function)) return known;
   return combining_half(fcinfo,
                         {function, types_in(DatumGetArrayTypeP(args.datum(2, "argument_types")))});
 }

@@ -99,9 +99,15 @@ void write_decision(const Store& store, std::span<remote::Connection* const> wri
   PopActiveSnapshot();
 }
 
-void require_prepared(remote::Connection& connection, const char* tag) {
+/// Whether PREPARE, the last that was asked, prepared: in a failed transaction it rolls back.
+bool has_prepared(const remote::Connection& connection) {
+  return connection.result != nullptr &&
+         std::string_view(PQcmdStatus(connection.result)) == "PREPARE TRANSACTION";
+}
+
+void require_prepared(remote::Connection& connection) {
   remote::raise_error(connection);
-  if (std::string_view(tag) == "PREPARE TRANSACTION") return;
+  if (has_prepared(connection)) return;
   ereport(ERROR, errcode(ERRCODE_TRANSACTION_ROLLBACK),
           errmsg("shard %d (server \"%s\") rolled the transaction back", connection.shard_id,
                  remote::server_name(connection.server)),
@@ -131,10 +137,11 @@ void require_receipt(remote::Connection& connection) {
           errhint("Nothing is committed; run the transaction again.%s", hint));
 }
 
-/// What the commit wants of a shard, named as its part. The decider writes a receipt that will be
-/// the decision; its COMMIT follows apart: one that was sent is one that the resolver can see the
-/// receipt of. The others write theirs and prepare.
-void queue_part(remote::Connection& connection) {
+}  // namespace
+
+// The decider's receipt will be the decision; its COMMIT follows apart: one that was sent is one
+// that the resolver can see the receipt of.
+void queue_commit_part(remote::Connection& connection) {
   present.gid.shard = static_cast<uint32>(connection.shard_id);
   connection.gid = gid_text();
   if (&connection == present.decider)
@@ -145,27 +152,26 @@ void queue_part(remote::Connection& connection) {
                      remote::Step::call, {});
 }
 
+namespace {
+
 /// Waits until all have done what they were sent.
 void wait_for_shards(std::span<remote::Connection* const> written) {
   const remote::Deadline deadline = remote::after_milliseconds(remote::commit_timeout);
   for (remote::Connection* const connection : written) {
-    const PGresult* const result =
-        remote::next_result(*connection, remote::Interrupts::serve, deadline);
-    const char* const tag =
-        result == nullptr ? "" : pstrdup(PQcmdStatus(const_cast<PGresult*>(result)));
-    (void)remote::next_result(*connection, remote::Interrupts::serve, deadline);
+    while (remote::next_result(*connection, remote::Interrupts::serve, deadline) != nullptr) {
+    }
     if (connection->in_flight)
       raise_late(written, *connection, remote::commit_timeout,
                  " What takes a shard long to prepare needs a longer order_proc.commit_timeout.");
     if (connection == present.decider)
       require_receipt(*connection);
     else
-      require_prepared(*connection, tag);
+      require_prepared(*connection);
     if (connection == written.front()) ORDER_PROC_FAILPOINT("f6_prepared_first");
   }
 }
 
-/// Where a shard may decide: the transaction wrote on several, and neither here nor elsewhere.
+/// Whether a shard may decide a transaction that wrote nothing here.
 bool may_leave_decision(const Store& store, std::size_t written) {
   return last_shard_decides && written > 1 && store.layout.has_deciders();
 }
@@ -196,7 +202,7 @@ const Store& open_commit_tables() {
 
 void ask_shards(std::span<remote::Connection* const> written) {
   for (remote::Connection* const connection : written) {
-    queue_part(*connection);
+    queue_commit_part(*connection);
     remote::send(*connection);
     if (connection == written.front()) ORDER_PROC_FAILPOINT("f4_prepare_sent");
   }
@@ -311,17 +317,16 @@ void watch_commits() {
 namespace with_call {
 
 bool possible(FunctionCallInfo call, std::span<remote::Connection* const> connections) {
-  // An attempt that took too long is not made again at once: the shards are slow.
-  if (attempts_to_skip > 0) {
-    --attempts_to_skip;
+  if (!pg::is_whole_transaction(call) || remote::in_transaction() ||
+      TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationIsSerializable() ||
+      std::any_of(connections.begin(), connections.end(),
+                  [](const remote::Connection* connection) { return connection->pooled; }) ||
+      !may_leave_decision(open_commit_tables(), connections.size()))
     return false;
-  }
-  return !remote::in_transaction() && !TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
-         !IsolationIsSerializable() &&
-         std::none_of(connections.begin(), connections.end(),
-                      [](const remote::Connection* c) { return c->pooled; }) &&
-         may_leave_decision(open_commit_tables(), connections.size()) &&
-         pg::is_whole_transaction(call);
+  // An attempt that took too long is not made again at once: the shards are slow.
+  if (attempts_to_skip == 0) return true;
+  --attempts_to_skip;
+  return false;
 }
 
 void begin(std::span<remote::Connection* const> connections) {
@@ -333,16 +338,11 @@ void begin(std::span<remote::Connection* const> connections) {
   present.shard_count = connections.size();
 }
 
-void queue_rest(remote::Connection& connection) {
-  queue_part(connection);
-}
-
 bool done(remote::Connection& connection) {
   if (connection.in_flight || connection.lost) return false;
   if (connection.error != nullptr) connection.prepared_here = false;
   return connection.error == nullptr &&
-         (&connection == present.decider ||
-          std::string_view(PQcmdStatus(connection.result)) == "PREPARE TRANSACTION");
+         (&connection == present.decider || has_prepared(connection));
 }
 
 void take_back(std::span<remote::Connection* const> connections) {

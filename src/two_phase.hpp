@@ -11,6 +11,10 @@ void define_commit_settings();
 /// Hooks into the ends of transactions; once, from _PG_init.
 void watch_commits();
 
+/// Queues what the commit wants of a shard that wrote, under the name that begin, or the commit,
+/// has given the transaction: of the one that decides a receipt, of the others theirs and PREPARE.
+void queue_commit_part(remote::Connection& connection);
+
 /// What a call that is all of its transaction, and writes on several shards, can have them do in
 /// its own message: prepare. One round trip fewer.
 namespace with_call {
@@ -22,11 +26,8 @@ inline constexpr int patience = 1000;
 /// Whether the call may: `connections` are all that it writes on, and a shard will decide.
 bool possible(FunctionCallInfo call, std::span<remote::Connection* const> connections);
 
-/// Names the transaction, and the shard that decides.
+/// Names the transaction, and the shard that decides: behind each call goes queue_commit_part.
 void begin(std::span<remote::Connection* const> connections);
-
-/// Queues behind the call what the commit wants of the shard: PREPARE, or the deciding receipt.
-void queue_rest(remote::Connection& connection);
 
 /// Whether a shard that has answered did all of it. What failed there is not prepared.
 bool done(remote::Connection& connection);

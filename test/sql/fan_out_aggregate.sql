@@ -357,6 +357,15 @@ SELECT is(order_proc.partial_result('max(bigint)', '{bigint}', max(id)), order_p
 SELECT is((SELECT shard_query FROM order_proc.explain_fan_out_aggregate('SELECT max(id), avg(id) FROM order_store.orders')), E'SELECT order_proc.partial_result(''max(bigint)''::regprocedure, ''{bigint}''::regtype[], max(id)) AS a1,\n    order_proc.partial(''avg(bigint)''::regprocedure, id) AS a2\n   FROM order_store.orders', 'where the result is the state the aggregate itself runs');
 CREATE FUNCTION plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) ' || query; END $$;
 SELECT ok((SELECT bool_or(line ~ 'Index Only Scan.*orders_pkey') FROM order_proc.explain_fan_out_aggregate('SELECT max(id) FROM order_store.orders') AS e, plan_of(e.shard_query) AS line), 'max takes an index');
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SET max_parallel_workers_per_gather = 2;
+SELECT ok((SELECT bool_or(line ~ 'Partial .*Aggregate') FROM order_proc.explain_fan_out_aggregate('SELECT status, count(*) FROM order_store.orders GROUP BY status') AS e, plan_of(e.shard_query) AS line), 'count runs in parallel');
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
+RESET max_parallel_workers_per_gather;
 
 -- Bytes that are no state, and states of another aggregate: an error from each aggregate there is.
 CREATE TABLE garbage AS
