@@ -296,7 +296,7 @@ at_call(1, 1, 'PERFORM pg_advisory_xact_lock(77)');
 {
 	my $holder = hold($shards[1]);
 	my $session = session("SET order_proc.commit_timeout = '30s'; SELECT " . create('slow', 0, 1) . ' IS NOT NULL;');
-	wait_for($shards[1], "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted");
+	wait_for($shards[1], $waits_for_lock);
 	gives("SET order_proc.read_consistency = atomic; SELECT count(*) >= 0 FROM order_proc.list_orders()", 't', 'a slow call does not keep atomic reads waiting');
 	wait_for($shards[0], "SELECT count(*) = 0 FROM pg_prepared_xacts");
 	release($holder);
@@ -306,9 +306,11 @@ at_call(1, 1, 'PERFORM pg_advisory_xact_lock(77)');
 }
 for my $how ('cancel', 'statement_timeout') {
 	my $holder = hold($shards[1]);
-	my $session = session(($how eq 'cancel' ? '' : 'SET statement_timeout = 300; ') . 'SELECT ' . create($how, 0, 1) . ';');
-	wait_for($shards[1], "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted");
-	$coordinator->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'") if $how eq 'cancel';
+	my $session = session(($how eq 'cancel' ? '' : 'SET statement_timeout = 500; ') . 'SELECT ' . create($how, 0, 1) . ';');
+	if ($how eq 'cancel') {
+		wait_for($shards[1], $waits_for_lock);
+		$coordinator->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'");
+	}
 	$session->{input} .= "\\q\n";
 	is(ended($session), '57014', "$how ends a call that would have prepared");
 	release($holder);
@@ -319,7 +321,7 @@ for my $how ('cancel', 'statement_timeout') {
 {
 	my $holder = hold($shards[1]);
 	my $session = session('SELECT ' . create('killed', 0, 1, 2) . ';');
-	wait_for($shards[1], "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted");
+	wait_for($shards[1], $waits_for_lock);
 	$coordinator->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'victim'");
 	ended($session);
 	release($holder);
