@@ -155,13 +155,11 @@ Oid create_orders_of_shard() {
       static_cast<int>(types.size()), types.data(), false);
 }
 
-void start(RemoteCall& call, Part& part) {
+void set_arguments(RemoteCall& call, Part& part) {
   appendStringInfoChar(&part.text, ']');
   SET_VARSIZE(part.text.data, part.text.len);
   call.set(0, pg::Value(PointerGetDatum(part.text.data)));
   call.set(1, pg::Value(id_array(part.numbers, part.count)));
-  call.start(*part.connection);
-  pfree(part.text.data);
 }
 
 /// Which order a shard's error is about, as describe_order wrote; the part's first when it does not
@@ -237,7 +235,9 @@ bool ask_shards(const Making& making, std::span<Part> parts,
   const auto is_first = [&](const Part& part) { return part.connection == connections.front(); };
   for (Part& part : parts) {
     if (part.count == 0) continue;
-    start(call, part);
+    set_arguments(call, part);
+    call.start(*part.connection);
+    pfree(part.text.data);
     if (with_call && is_first(part)) ORDER_PROC_FAILPOINT("f4_prepare_sent");
   }
   remote::flush_all(connections);
@@ -255,6 +255,17 @@ bool ask_shards(const Making& making, std::span<Part> parts,
   return done;
 }
 
+/// All that is to be made is of one shard.
+void ask_one(const Making& making, std::span<Part> parts) {
+  for (Part& part : parts) {
+    if (part.count == 0) continue;
+    RemoteCall call(making.arguments, remote::Use::write);
+    set_arguments(call, part);
+    if (const auto answer = call.run_on(*part.connection, making.caller))
+      take_ids(part, answer->datum, making.ids, making.slots);
+  }
+}
+
 enum class Made { all, but_refused, none };
 
 /// Asks each shard once for the orders that are yet to be made there.
@@ -270,7 +281,10 @@ Made make_on_shards(const Making& making, remote::Deadline deadline, bool may_pr
     with_call::take_back(connections);
     return Made::none;
   }
-  (void)ask_shards(making, parts, connections, false);
+  if (connections.size() == 1)
+    ask_one(making, parts);
+  else
+    (void)ask_shards(making, parts, connections, false);
   return undo_refused(parts, deadline) ? Made::but_refused : Made::all;
 }
 

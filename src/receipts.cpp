@@ -1,6 +1,7 @@
 // Writing receipts: on the coordinator the question, on the shard the row, as the store's owner.
 #include "receipts.hpp"
 
+#include "commit_rows.hpp"
 #include "fence.hpp"
 #include "pg/args.hpp"
 #include "pg/error.hpp"
@@ -17,8 +18,10 @@ namespace order_proc {
 
 namespace {
 
-pg::Statement insert_receipt{"INSERT INTO order_store.receipts (gid, receipt_key) VALUES ($1, $2)",
-                             TEXTOID, INT8OID};
+CommitRows receipts{
+    Table::receipts, INT8OID,
+    pg::Statement{"INSERT INTO order_store.receipts (gid, receipt_key) VALUES ($1, $2)", TEXTOID,
+                  INT8OID}};
 pg::Statement delete_receipt{
     "DELETE FROM order_store.receipts AS r WHERE r.gid OPERATOR(pg_catalog.=) $1 AND r.receipt_key "
     "OPERATOR(pg_catalog.=) $2",
@@ -47,11 +50,7 @@ core::Gid own_gid(const Cluster& here, std::string_view text) {
 }
 
 void leave_receipt(const Store& store, std::string_view gid, pg::Value key) {
-  pg::with_spi([&] {
-    pg::as_user(table_owner(store.table(Table::receipts)), [&] {
-      insert_receipt.run(0, {pg::Value(text_datum(core::gid_base(gid))), key});
-    });
-  });
+  insert_commit_row(store, receipts, core::gid_base(gid), key);
 }
 
 void remove_receipt(const Store& store, std::string_view gid, pg::Value key) {

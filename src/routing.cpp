@@ -4,6 +4,7 @@
 #include "routing.hpp"
 
 #include "consistent_cut.hpp"
+#include "failpoints.hpp"
 #include "moved_slots.hpp"
 #include "pg/compat.hpp"
 #include "pg/encoding.hpp"
@@ -203,10 +204,10 @@ pg::Value receive(const PGresult* result, FmgrInfo& receiver, Oid parameter) {
 }  // namespace
 
 std::optional<pg::Value> RemoteCall::next_or_error(remote::Connection& connection,
-                                                   remote::Deadline deadline) {
+                                                   remote::Deadline deadline,
+                                                   remote::Interrupts interrupts) {
   do {
-    while (const PGresult* const result =
-               remote::next_result(connection, remote::Interrupts::serve, deadline)) {
+    while (const PGresult* const result = remote::next_result(connection, interrupts, deadline)) {
       if (PQntuples(result) == 0) continue;
       for (Sent* sent = sent_; sent != nullptr; sent = sent->next)
         if (sent->connection == &connection) sent->may_go_again = false;
@@ -220,6 +221,25 @@ std::optional<pg::Value> RemoteCall::next(remote::Connection& connection) {
   const auto row = next_or_error(connection);
   if (!row) remote::raise_error(connection);
   return row;
+}
+
+std::optional<pg::Value> RemoteCall::run_on(remote::Connection& connection,
+                                            FunctionCallInfo caller) {
+  const bool commits =
+      use_ == remote::Use::write && remote::commit_with_call::possible(caller, connection);
+  end_with(commits ? remote::commit_with_call::queue : nullptr);
+  send(connection, false);
+  if (!commits) {
+    const auto value = next_or_error(connection);
+    if (value) (void)remote::next_result(connection);
+    return value;
+  }
+  ORDER_PROC_FAILPOINT("one_sent_with_call");
+  auto value = next_or_error(connection, remote::never, remote::Interrupts::leave);
+  if (!remote::commit_with_call::ended(connection)) return std::nullopt;
+  // An interrupt that came too late.
+  if (!value) value = receive(connection.result, function_.receiver, function_.receiver_parameter);
+  return value;
 }
 
 namespace {
@@ -242,9 +262,7 @@ Datum RemoteCall::run(const Route& route) {
     remote::Connection* connection = nullptr;
     remote::connect({&target, 1}, {&connection, 1}, use_ == remote::Use::read);
     const int depth = connection->depth;
-    send(*connection, false);
-    const auto value = next_or_error(*connection);
-    if (value) (void)remote::next_result(*connection);
+    const auto value = run_on(*connection, fcinfo_);
     if (!value && moved(*connection, depth, deadline)) continue;
     remote::raise_error(*connection);
     fcinfo_->isnull = !value || value->null;

@@ -68,9 +68,15 @@ class RemoteCall {
   void start(remote::Connection& connection);
   /// The next row, or the scalar; nullopt at the end. In the current memory context.
   std::optional<pg::Value> next(remote::Connection& connection);
-  /// The same, but leaves an error of the shard in the connection; nullopt also at the deadline.
+  /// The same, but leaves an error of the shard in the connection; nullopt also when the wait ends
+  /// before.
   std::optional<pg::Value> next_or_error(remote::Connection& connection,
-                                         remote::Deadline deadline = remote::never);
+                                         remote::Deadline deadline = remote::never,
+                                         remote::Interrupts interrupts = remote::Interrupts::serve);
+
+  /// Runs on one shard, with its commit when that is `possible` (see commit_with_call): the result,
+  /// or nullopt with the shard's error in the connection.
+  std::optional<pg::Value> run_on(remote::Connection& connection, FunctionCallInfo caller);
 
  private:
   struct Function;

@@ -16,16 +16,15 @@
 #include "two_phase.hpp"
 
 #include "cluster.hpp"
+#include "commit_rows.hpp"
 #include "consistent_cut.hpp"
 #include "core/gid.hpp"
 #include "failpoints.hpp"
-#include "pg/alone.hpp"
 #include "pg/args.hpp"
 #include "pg/error.hpp"
 #include "pg/locks.hpp"
 #include "pg/random.hpp"
 #include "pg/replication.hpp"
-#include "pg/spi.hpp"
 #include "pg/user.hpp"
 #include "receipts.hpp"
 #include "remote/cancel.hpp"
@@ -41,8 +40,10 @@ namespace {
 /// then is for the resolver.
 constexpr int abort_timeout = 150;
 
-pg::Statement log_decision{"INSERT INTO order_store.commit_log (gid, shard_ids) VALUES ($1, $2)",
-                           TEXTOID, INT4ARRAYOID};
+CommitRows decisions{
+    Table::commit_log, INT4ARRAYOID,
+    pg::Statement{"INSERT INTO order_store.commit_log (gid, shard_ids) VALUES ($1, $2)", TEXTOID,
+                  INT4ARRAYOID}};
 
 /// What a shard waits for the coordinator beyond commit_timeout before it rolls back.
 constexpr int grace = 2000;
@@ -67,10 +68,6 @@ struct Commit {
 };
 Commit present{};
 
-Datum text_datum(std::string_view value) {
-  return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
-}
-
 /// A transaction of version 1.7 had no timeline.
 core::GidText gid_text() {
   return pg::core_call(core::format_gid, present.gid, !present.with_receipts);
@@ -89,14 +86,7 @@ void write_decision(const Store& store, std::span<remote::Connection* const> wri
   const core::GidText text = gid_text();
   const Datum shard_ids = PointerGetDatum(construct_array(
       shards, static_cast<int>(written.size()), INT4OID, sizeof(int32), true, TYPALIGN_INT));
-  PushActiveSnapshot(GetTransactionSnapshot());
-  pg::with_spi([&] {
-    pg::as_user(table_owner(store.table(Table::commit_log)), [&] {
-      log_decision.run(0,
-                       {pg::Value(text_datum(core::gid_base(text.data()))), pg::Value(shard_ids)});
-    });
-  });
-  PopActiveSnapshot();
+  insert_commit_row(store, decisions, core::gid_base(text.data()), pg::Value(shard_ids));
 }
 
 /// Whether PREPARE, the last that was asked, prepared: in a failed transaction it rolls back.
@@ -317,8 +307,7 @@ void watch_commits() {
 namespace with_call {
 
 bool possible(FunctionCallInfo call, std::span<remote::Connection* const> connections) {
-  if (!pg::is_whole_transaction(call) || remote::in_transaction() ||
-      TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationIsSerializable() ||
+  if (!remote::is_whole_transaction(call) ||
       std::any_of(connections.begin(), connections.end(),
                   [](const remote::Connection* connection) { return connection->pooled; }) ||
       !may_leave_decision(open_commit_tables(), connections.size()))

@@ -2,6 +2,7 @@
 // anything may raise, afterwards and in an abort nothing may. A connection whose state cannot be
 // told in time is closed, which rolls back what it had open.
 #include "failpoints.hpp"
+#include "pg/alone.hpp"
 #include "pg/error.hpp"
 #include "remote/cancel.hpp"
 #include "remote/limits.hpp"
@@ -13,6 +14,13 @@ namespace order_proc::remote {
 int commit_timeout = 2000;
 
 namespace {
+
+/// order_proc.commit_with_call
+bool may_commit_with_call = true;
+
+/// The present transaction was committed on its shard in the message of its call, and interrupts
+/// are held.
+bool was_committed_with_call = false;
 
 /// How long an abort waits for the shards: a cancel is answered soon, and a shard whose connection
 /// is closed rolls back by itself. That of a subtransaction, which needs the connection, waits
@@ -196,12 +204,21 @@ void end_of_transaction(XactEvent event, void*) {
                 errhint("COMMIT it: it is atomic over the shards."));
       return;
     case XACT_EVENT_COMMIT: {
+      if (was_committed_with_call) {
+        was_committed_with_call = false;
+        RESUME_INTERRUPTS();
+      }
       const auto prepared =
           gather(callback_room(), [](const Connection& c) { return c.prepared_here; });
       if (!prepared.empty()) commit_protocol.committed(prepared);
       return;
     }
     case XACT_EVENT_ABORT: {
+      if (was_committed_with_call) {
+        // The error has let go of the interrupts.
+        was_committed_with_call = false;
+        ereport(WARNING, errmsg("the call was committed on its shard before the error"));
+      }
       const auto prepared =
           gather(callback_room(), [](const Connection& c) { return c.prepared_here; });
       if (!prepared.empty()) commit_protocol.aborted(prepared);
@@ -269,6 +286,44 @@ void commit_one(Connection& connection, bool& unknown) {
             errhint("Run the transaction again."));
 }
 
+bool is_whole_transaction(FunctionCallInfo call) {
+  return pg::is_whole_transaction(call) && !in_transaction() &&
+         !TransactionIdIsValid(GetTopTransactionIdIfAny()) && !IsolationIsSerializable();
+}
+
+namespace commit_with_call {
+
+bool possible(FunctionCallInfo call, const Connection& connection) {
+  // A pooler's server session cannot be cancelled.
+  return may_commit_with_call && !connection.pooled && is_whole_transaction(call);
+}
+
+void queue(Connection& connection) {
+  remote::queue(connection, commit_statement, Step::control, {});
+}
+
+bool ended(Connection& connection) {
+  (void)next_result(connection, Interrupts::leave);
+  const bool interrupted = connection.in_flight;
+  const bool heard =
+      !interrupted || cancel_and_finish(connection, after_milliseconds(abort_timeout));
+  if (!heard || session_gone(connection)) {
+    close_connection(connection);
+    commit_unknown(connection, heard ? "The connection was lost before it answered."
+                                     : "The call was canceled, and it did not answer.");
+  }
+  if (connection.error != nullptr) {
+    if (interrupted) CHECK_FOR_INTERRUPTS();
+    return false;
+  }
+  transaction_over(connection);
+  was_committed_with_call = true;
+  HOLD_INTERRUPTS();
+  return true;
+}
+
+}  // namespace commit_with_call
+
 void send_quietly(Connection& connection, const char* command) {
   connection.steps[0] = Step::control;
   connection.step_count = 1;
@@ -322,6 +377,12 @@ void define_transaction_settings() {
                           "How long a commit waits for a shard that does not answer.", nullptr,
                           &commit_timeout, 2000, 1, 600000, PGC_USERSET, GUC_UNIT_MS, nullptr,
                           nullptr, nullptr);
+  DefineCustomBoolVariable(
+      "order_proc.commit_with_call",
+      "Lets a write that is all of its transaction commit on its shard in the same message.",
+      "off needs one round trip more, but when a shard is lost during the call, nothing is "
+      "committed.",
+      &may_commit_with_call, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
   RegisterXactCallback(end_of_transaction, nullptr);
   RegisterSubXactCallback(end_of_subtransaction, nullptr);
 }

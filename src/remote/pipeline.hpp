@@ -35,7 +35,8 @@ void send(Connection& connection, bool streaming = false);
 void flush_all(std::span<Connection* const> connections);
 
 /// The next result of the call, waiting for it; null at the end of the pipeline, with an error of
-/// it left in connection.error. The result belongs to the connection.
+/// it left in connection.error, and when the wait ended before. The result belongs to the
+/// connection.
 PGresult* next_result(Connection& connection, Interrupts interrupts = Interrupts::serve,
                       Deadline deadline = never);
 

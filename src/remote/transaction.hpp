@@ -46,6 +46,28 @@ struct CommitProtocol {
 };
 void set_commit_protocol(const CommitProtocol& protocol);
 
+/// Whether the call is all of the transaction, so that shards can be told in its own message how to
+/// end: nothing else was done before it, here or there, and the local commit cannot fail.
+bool is_whole_transaction(FunctionCallInfo call);
+
+/// A call that is, and writes on one shard only, has it commit in the same message: one round trip
+/// fewer. What it costs: when the shard cannot be heard any more during the call, it is not known
+/// whether it was made (40003).
+namespace commit_with_call {
+
+/// Whether the call may, by its connection.
+bool possible(FunctionCallInfo call, const Connection& connection);
+
+/// Queues the commit behind the call.
+void queue(Connection& connection);
+
+/// Takes the end of the message: true when the shard has committed, and from then on nothing stops
+/// the local transaction; false when it has rolled back, its error left in the connection. Raises
+/// 40003 when that cannot be told, and the interrupt that ended the wait if it undid the call.
+bool ended(Connection& connection);
+
+}  // namespace commit_with_call
+
 /// Commits what one shard decides about, before the local commit: raises the shard's error, or
 /// 40003 when it did not answer. `unknown` is true as long as it may have committed unheard.
 void commit_one(Connection& connection, bool& unknown);

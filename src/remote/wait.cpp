@@ -1,5 +1,6 @@
 #include "remote/wait.hpp"
 
+#include "pg/compat.hpp"
 #include "pg/wait_events.hpp"
 
 namespace order_proc::remote {
@@ -36,16 +37,23 @@ bool passed(Deadline deadline) {
 
 bool wait_ready(std::span<pollfd> descriptors, Deadline deadline, Interrupts interrupts) {
   for (;;) {
+    if (interrupts == Interrupts::leave) {
+      if (pg::is_asked_to_stop()) return false;
+      // One that comes just now is left, too.
+      HOLD_CANCEL_INTERRUPTS();
+      CHECK_FOR_INTERRUPTS();
+      RESUME_CANCEL_INTERRUPTS();
+    }
     if (interrupts == Interrupts::serve) CHECK_FOR_INTERRUPTS();
     pgstat_report_wait_start(shard_event);
     const int ready = poll(descriptors.data(), descriptors.size(), sleep_for(deadline));
     pgstat_report_wait_end();
     if (ready > 0) return true;
     if (passed(deadline)) return false;
-    if (interrupts == Interrupts::serve && !PostmasterIsAlive())
-      ereport(FATAL, errcode(ERRCODE_ADMIN_SHUTDOWN),
-              errmsg("terminating connection due to unexpected postmaster exit"));
-    if (interrupts == Interrupts::hold && !PostmasterIsAlive()) return false;
+    if (PostmasterIsAlive()) continue;
+    if (interrupts == Interrupts::hold) return false;
+    ereport(FATAL, errcode(ERRCODE_ADMIN_SHUTDOWN),
+            errmsg("terminating connection due to unexpected postmaster exit"));
   }
 }
 

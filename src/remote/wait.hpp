@@ -23,12 +23,15 @@ bool passed(Deadline deadline);
 /// so it is called before the first connection and not in a wait.
 void name_shard_wait();
 
-/// Whether interrupts (cancel, statement_timeout, termination) may raise out of a wait. Not in the
-/// callbacks of commit and abort.
-enum class Interrupts { serve, hold };
+/// What interrupts (cancel, statement_timeout, termination) do to a wait.
+enum class Interrupts {
+  serve,  ///< they raise out of it
+  leave,  ///< it ends, and they stay pending
+  hold    ///< nothing: in the callbacks of commit and abort
+};
 
-/// Waits until one of the descriptors is ready (see their revents) or the deadline has passed:
-/// false.
+/// Waits until one of the descriptors is ready (see their revents). False when the deadline has
+/// passed, or an interrupt ends the wait.
 bool wait_ready(std::span<pollfd> descriptors, Deadline deadline, Interrupts interrupts);
 
 }  // namespace order_proc::remote

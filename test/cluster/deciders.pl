@@ -331,6 +331,102 @@ for my $how ('cancel', 'statement_timeout') {
 }
 not_at_call();
 
+# --- committed in the message of the call ------------------------------------------------------------------------
+
+sub victim { return $coordinator->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'"); }
+sub call { my ($key) = @_; return order(0, $key) =~ s/ > 0; $//r; }
+
+# What the shards have when shard 0 is done and the session that called it is stopped.
+at_call(0, 0, 'PERFORM pg_advisory_xact_lock(77)');
+sub commits_with_call {
+	my ($key, $statement) = @_;
+	my $holder = hold($shards[0]);
+	my $session = session($statement);
+	wait_for($shards[0], $waits_for_lock);
+	my $pid = victim();
+	kill 'STOP', $pid;
+	release($holder);
+	wait_for($shards[0], "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'order_proc' AND state = 'active'");
+	my $made = made($key);
+	kill 'CONT', $pid;
+	$session->{input} .= "\\q\n";
+	is(ended($session) . ' ' . made($key), ' 100', "($key is made)") or diag $session->{errors};
+	return $made;
+}
+is(commits_with_call('one', call('one') . ';'), '100', 'a statement of its own commits with the call');
+is(commits_with_call('one of many', 'SELECT ' . create('one of many', 0) . ';'), '100', '  create_orders for one shard');
+is(commits_with_call('a setting', 'SET order_proc.commit_with_call = off; ' . call('a setting') . ';'), '000', 'not so: commit_with_call = off');
+is(commits_with_call('a block', 'BEGIN; ' . call('a block') . '; COMMIT;'), '000', 'not so: in a transaction block');
+is(commits_with_call('serializable alone', "SET default_transaction_isolation = 'serializable'; " . call('serializable alone') . ';'), '000', 'not so: SERIALIZABLE');
+is(commits_with_call('an argument', 'SELECT order_proc.create_order_with_items((SELECT 0 FROM txid_current()), NULL, NULL, \'{1}\', \'{1}\', \'{1}\', idempotency_key => \'an argument\');'), '000', 'not so: an argument has a transaction id');
+is(decided(), 'coordinator coordinator', '  the last two in two phases');
+
+refused(call('no customer') =~ s/\(0,/(99,/r, '23503', 'the error of the shard');
+at_commit(0, 0, "RAISE EXCEPTION 'no' USING ERRCODE = 'P1234'");
+refused(call('deferred one'), 'P1234', '  also of what is deferred there');
+not_at_commit();
+is(made('deferred one'), '000', '  nothing is there');
+like(run(call('after errors') . '; ' . call('and again'))->{output}, qr/^\d+\n\d+$/, '  the session goes on');
+
+for my $how ('cancel', 'statement_timeout', 'terminate') {
+	my $holder = hold($shards[0]);
+	my $session = session(($how eq 'statement_timeout' ? 'SET statement_timeout = 500; ' : '') . call("$how one") . ';');
+	if ($how ne 'statement_timeout') {
+		wait_for($shards[0], $waits_for_lock);
+		$coordinator->safe_psql('postgres', sprintf 'SELECT pg_%s_backend(%d)', $how, victim());
+	}
+	$session->{input} .= "\\q\n";
+	is(ended($session), $how eq 'terminate' ? '57P01' : '57014', "$how ends a call that would have committed");
+	wait_for($shards[0], "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'order_proc' AND state = 'active')");
+	release($holder);
+	is(made("$how one"), '000', '  nothing is there');
+}
+
+# The shard cannot be heard: its session hangs, or ends.
+for my $how ('hangs', 'hangs and dies') {
+	my $holder = hold($shards[0]);
+	my $session = session(call($how) . ';');
+	wait_for($shards[0], $waits_for_lock);
+	my $pid = $shards[0]->safe_psql('postgres', $waits_for_lock =~ s/count\(\*\) = 1/pid/r);
+	kill 'STOP', $pid;
+	$coordinator->safe_psql('postgres', sprintf 'SELECT pg_cancel_backend(%d)', victim());
+	$session->{input} .= "\\q\n";
+	is(ended($session), '40003', "the shard $how: it is not known whether the call was made");
+	like($session->{errors}, qr/canceled.*order_proc\.outcome/s, '  the message says why, and whom to ask');
+	release($holder);
+	kill $how eq 'hangs' ? 'CONT' : 'TERM', $pid;
+	kill 'CONT', $pid;
+	wait_for($shards[0], "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
+	gives("SELECT count(order_proc.outcome(0, '$how'))", made($how) =~ tr/1//, '  outcome does');
+}
+{
+	my $holder = hold($shards[0]);
+	my $session = session(call('lost one') . ';');
+	wait_for($shards[0], $waits_for_lock);
+	$shards[0]->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'order_proc' AND state = 'active'");
+	$session->{input} .= "\\q\n";
+	is(ended($session), '40003', 'its session ends: neither is it known');
+	release($holder);
+}
+not_at_call();
+
+# The shard commits though it is cancelled: then the call succeeds, and the session lives until it has said so.
+at_call(0, 0, 'BEGIN PERFORM pg_advisory_xact_lock(77); EXCEPTION WHEN query_canceled THEN NULL; END');
+for my $how ('cancel', 'terminate') {
+	my $holder = hold($shards[0]);
+	my $session = session(call("$how late") . ';');
+	wait_for($shards[0], $waits_for_lock);
+	$coordinator->safe_psql('postgres', sprintf 'SELECT pg_%s_backend(%d)', $how, victim());
+	$session->{run}->pump until $session->{output} =~ /\n/ || $session->{errors};
+	$session->{input} .= "SELECT 'goes on';\n\\q\n";
+	is(ended($session), $how eq 'cancel' ? '' : '57P01', "$how comes too late");
+	like($session->{output}, $how eq 'cancel' ? qr/^\d+\ngoes on\n$/ : qr/^\d+\n$/, '  the client has the order');
+	is(made("$how late"), '100', '  which is there');
+	release($holder);
+}
+not_at_call();
+is(prepared(), '000', 'nothing is prepared');
+
 # --- nothing grows -----------------------------------------------------------------------------------------------
 
 run(join "\n", map { 'BEGIN; ' . orders("grows $_", 0, 1) . 'COMMIT;' } 1 .. 30);

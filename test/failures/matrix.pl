@@ -62,8 +62,8 @@ sub document { my ($key) = @_; return '[' . join(',', map { qq({"customer_id": $
 sub commands {
 	my ($key, @orders) = @_;
 	my $setting = 'SET order_proc.last_shard_decides = ' . ($decides eq 'coordinator' ? 'off' : 'on');
-	return ($setting, "SELECT order_proc.create_orders('" . document($key) . "')") if $decides =~ /call/;
 	my @calls = orders_of($key);
+	return ($setting, @orders > 1 ? "SELECT order_proc.create_orders('" . document($key) . "')" : @calls[@orders]) if $decides =~ /call/;
 	return ($setting, 'BEGIN', @calls[@orders], 'COMMIT');
 }
 
@@ -71,7 +71,7 @@ sub commands {
 sub check {
 	my ($point, $break, @orders) = @_;
 	my $key = 'k' . ++$serial . '-';
-	my $what = (@orders > 1 ? "by the $decides: " : '') . "$point, $break";
+	my $what = (@orders > 1 ? "by the $decides: " : 'one shard: ') . "$point, $break";
 	my $session = $cluster->start_session("SET order_proc.failpoint = '$point=pause'", commands($key, @orders));
 	my $pid = $cluster->reached($session);
 	unless ($pid) { fail("$what: the point is reached"); diag $session->{messages}; $cluster->end_session($session); return; }
@@ -82,7 +82,7 @@ sub check {
 	# The client is answered while the shard still hangs, or when it comes back, whatever is sooner.
 	while ($frozen && time - $released < $freeze) { sleep 0.02; IPC::Run::pump_nb($session->{run}); last unless IPC::Run::pumpable($session->{run}); }
 	my $answered = time - $released;
-	cmp_ok($answered, '<=', 2.5, sprintf('%s: the commit is answered after %.2f s', $what, $answered)) if $frozen && $point ne 'f1_before_begin';
+	cmp_ok($answered, '<=', 2.5, sprintf('%s: the commit is answered after %.2f s', $what, $answered)) if $frozen && $point !~ /f1_before_begin|one_sent_with_call/;
 	$cluster->heal if $frozen;
 	my $told = $cluster->end_session($session);
 	$cluster->heal;
@@ -121,6 +121,11 @@ for my $point ('one_before_commit', 'one_commit_sent') {
 		next if $break =~ /second|both/;
 		check($point, $break, 0);
 	}
+}
+# The same in the message of the call.
+$decides = 'shard, with the call';
+for my $break (sort keys %breaks) {
+	check('one_sent_with_call', $break, 1) unless $break =~ /first|both/;
 }
 
 my ($violations) = eval { $cluster->orders; [] } // [$@];

@@ -250,7 +250,7 @@ BEGIN
       'order_items', fp.rows_of('SELECT * FROM order_store.order_items ORDER BY order_id, id'),
       'order_status_history', fp.rows_of('SELECT order_id, from_status, to_status, changed_by FROM order_store.order_status_history ORDER BY order_id, id'),
       'idempotency_keys', fp.rows_of('SELECT customer_id, key, order_id, request_hash FROM order_store.idempotency_keys ORDER BY customer_id, key'),
-      'customers', fp.rows_of('SELECT * FROM order_store.customers ORDER BY id'),
+      'customers', fp.rows_of('SELECT * FROM order_store.customers ORDER BY id, tableoid'),
       'log', fp.rows_of('SELECT what FROM fp.log ORDER BY n'),
       'indexes', fp.check_indexes());
     RAISE EXCEPTION SQLSTATE 'FP000';
