@@ -236,10 +236,10 @@ sub program {
 	return $failed ? undef : $program;
 }
 
-# A psql in the background that runs these commands and stops at the first error.
+# A psql in the background that runs these commands and stops at the first error. The last is a COMMIT, or a call that returns ids.
 sub start_session {
 	my ($self, @commands) = @_;
-	my $session = { output => '', messages => '', began => time };
+	my $session = { output => '', messages => '', began => time, done => $commands[-1] eq 'COMMIT' ? qr/^COMMIT$/m : qr/^[\d{},]+$/m };
 	$session->{run} = IPC::Run::start([ 'psql', '-XAt', '-v', 'VERBOSITY=verbose', '-v', 'ON_ERROR_STOP=1', '-d', $self->address, map { ('-c', $_) } @commands ],
 		'<', \undef, '>', \$session->{output}, '2>', \$session->{messages});
 	return $session;
@@ -263,7 +263,7 @@ sub end_session {
 	$session->{took} = time - $session->{began};
 	($session->{state}) = $session->{messages} =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5}):/;
 	$session->{state} //= '';
-	return 'ok' if $session->{output} =~ /^COMMIT$/m;
+	return 'ok' if $session->{output} =~ $session->{done};
 	# 2: psql lost its connection.
 	return 'unknown' if $session->{state} eq '40003' || $session->{state} eq '' || ($session->{run}->full_result // 0) >> 8 == 2;
 	return 'failed';
