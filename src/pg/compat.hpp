@@ -13,14 +13,6 @@ inline IndexScanDesc index_begin_scan(Relation heap, Relation index, Snapshot sn
 #endif
 }
 
-/// Whether an interrupt that ends the statement or the session waits to be served.
-inline bool is_asked_to_stop() {
-#if PG_VERSION_NUM >= 170000
-  if (TransactionTimeoutPending != 0) return true;
-#endif
-  return QueryCancelPending != 0 || ProcDiePending != 0;
-}
-
 /// The number of the present transaction in this backend.
 inline LocalTransactionId local_transaction() {
 #if PG_VERSION_NUM >= 170000

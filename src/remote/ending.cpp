@@ -4,6 +4,7 @@
 #include "failpoints.hpp"
 #include "pg/alone.hpp"
 #include "pg/error.hpp"
+#include "pg/interrupts.hpp"
 #include "remote/cancel.hpp"
 #include "remote/limits.hpp"
 #include "remote/pipeline.hpp"
@@ -206,7 +207,7 @@ void end_of_transaction(XactEvent event, void*) {
     case XACT_EVENT_COMMIT: {
       if (was_committed_with_call) {
         was_committed_with_call = false;
-        RESUME_INTERRUPTS();
+        pg::resume_interrupts();
       }
       const auto prepared =
           gather(callback_room(), [](const Connection& c) { return c.prepared_here; });
@@ -318,7 +319,7 @@ bool ended(Connection& connection) {
   }
   transaction_over(connection);
   was_committed_with_call = true;
-  HOLD_INTERRUPTS();
+  pg::hold_interrupts();
   return true;
 }
 
@@ -360,12 +361,6 @@ void transaction_over(Connection& connection) {
   connection.release_level = connection.wrote_level = 0;
   connection.prepared_here = connection.left_open = false;
   connection.cut = 0;
-}
-
-bool wrote_remotely() {
-  bool wrote = false;
-  for_each_open([&](const Connection& connection) { wrote |= connection.wrote_level > 0; });
-  return wrote;
 }
 
 void set_commit_protocol(const CommitProtocol& protocol) {

@@ -75,9 +75,6 @@ void commit_one(Connection& connection, bool& unknown);
 /// Sends a command without raising or allocating: what fails shows as a lost connection.
 void send_quietly(Connection& connection, const char* command);
 
-/// Whether the present transaction wrote on a shard.
-bool wrote_remotely();
-
 /// Marks the transaction on the shard as over.
 void transaction_over(Connection& connection);
 

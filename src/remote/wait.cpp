@@ -1,6 +1,6 @@
 #include "remote/wait.hpp"
 
-#include "pg/compat.hpp"
+#include "pg/interrupts.hpp"
 #include "pg/wait_events.hpp"
 
 namespace order_proc::remote {
@@ -40,9 +40,7 @@ bool wait_ready(std::span<pollfd> descriptors, Deadline deadline, Interrupts int
     if (interrupts == Interrupts::leave) {
       if (pg::is_asked_to_stop()) return false;
       // One that comes just now is left, too.
-      HOLD_CANCEL_INTERRUPTS();
-      CHECK_FOR_INTERRUPTS();
-      RESUME_CANCEL_INTERRUPTS();
+      pg::serve_all_but_cancels();
     }
     if (interrupts == Interrupts::serve) CHECK_FOR_INTERRUPTS();
     pgstat_report_wait_start(shard_event);
