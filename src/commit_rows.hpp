@@ -14,9 +14,9 @@ struct CommitRows {
   pg::Statement insert;  ///< by the executor; parameters: the transaction, the value
 };
 
-/// Inserts a row, as the table's owner: by direct access, which is a quarter of the work, unless
-/// somebody could tell the difference (triggers, constraints, more indexes). 23505 when the
-/// transaction has one.
+/// Inserts a row, as the table's owner: by direct access, without the executor, unless somebody
+/// could tell the difference (triggers, constraints, more indexes). 23505 when the transaction has
+/// one.
 void insert_commit_row(const Store& store, CommitRows& rows, std::string_view transaction,
                        pg::Value value);
 

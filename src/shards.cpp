@@ -98,10 +98,15 @@ constexpr const char* describe_query =
           errmsg("server \"%s\" cannot become a shard: %s", server, why), errhint("%s", hint));
 }
 
-const PGresult* ask(remote::Connection& connection, const char* query) {
-  remote::begin(connection, remote::Use::transaction);
-  remote::queue_text(connection, query, remote::Step::call, {});
+/// A query of one row.
+void start(remote::Connection& connection, remote::Use use, const char* query,
+           std::span<const char* const> values) {
+  remote::begin(connection, use);
+  remote::queue_text(connection, query, remote::Step::call, {{}, values, {}, {}});
   remote::send(connection);
+}
+
+const PGresult* answer(remote::Connection& connection) {
   const PGresult* const result = remote::next_result(connection);
   if (result == nullptr) remote::raise_error(connection);
   return result;
@@ -110,6 +115,11 @@ const PGresult* ask(remote::Connection& connection, const char* query) {
 void finish(remote::Connection& connection) {
   (void)remote::next_result(connection);
   remote::raise_error(connection);
+}
+
+const PGresult* ask(remote::Connection& connection, const char* query) {
+  start(connection, remote::Use::transaction, query, {});
+  return answer(connection);
 }
 
 const char* text_at(const PGresult* result, int column) {
@@ -206,17 +216,18 @@ bool holds_customers(const Store& store) {
 }
 
 bool any_shard_holds_customers(std::span<remote::Connection* const> connections) {
+  for (remote::Connection* const connection : connections)
+    start(*connection, remote::Use::transaction,
+          "SELECT EXISTS (SELECT FROM order_store.customers)", {});
   bool any = false;
   for (remote::Connection* const connection : connections) {
-    const PGresult* const result =
-        ask(*connection, "SELECT EXISTS (SELECT FROM order_store.customers)");
-    any |= *PQgetvalue(result, 0, 0) == 't';
+    any |= *PQgetvalue(answer(*connection), 0, 0) == 't';
     finish(*connection);
   }
   return any;
 }
 
-/// Tells a shard who it is and which slots it has: those that are `n` modulo `of`.
+/// Begins to tell a shard who it is and which slots it has.
 void tell_membership(remote::Connection& connection, int64 coordinator_id, int shard_id,
                      const Bitmap& bits) {
   StringInfoData hex;
@@ -225,11 +236,11 @@ void tell_membership(remote::Connection& connection, int64 coordinator_id, int s
   for (const uint8 byte : bits) appendStringInfo(&hex, "%02x", byte);
   const std::array<const char*, 3> values{psprintf(INT64_FORMAT, coordinator_id),
                                           psprintf("%d", shard_id), hex.data};
-  remote::begin(connection, remote::Use::write);
-  remote::queue_text(connection, "SELECT order_proc.set_membership($1, $2, $3)", remote::Step::call,
-                     {{}, values, {}, {}});
-  remote::send(connection);
-  (void)remote::next_result(connection);
+  start(connection, remote::Use::write, "SELECT order_proc.set_membership($1, $2, $3)", values);
+}
+
+void take_membership(remote::Connection& connection, int64 coordinator_id, int shard_id) {
+  (void)answer(connection);
   finish(connection);
   connection.coordinator_id = coordinator_id;
   connection.shard_id = shard_id;
@@ -335,6 +346,10 @@ Datum order_proc_add_shard(PG_FUNCTION_ARGS) {
                       dealt(other->shard_id, shard_id + 1));
   tell_membership(*joining, coordinator_id, shard_id,
                   deal || all_to_first ? dealt(shard_id, shard_id + 1) : Bitmap{});
+  if (deal)
+    for (remote::Connection* const other : others)
+      take_membership(*other, coordinator_id, other->shard_id);
+  take_membership(*joining, coordinator_id, shard_id);
   note_shard(store, coordinator_id, shard_id, name, deal, all_to_first);
   if (all_to_first) lift_customer_ids(store, it.last_customer_id);
   PG_RETURN_INT32(shard_id);
