@@ -71,12 +71,12 @@ gives("SELECT current_setting('synchronous_commit')", 'on', 'the setting of the 
 # Rows of commits are written without the executor, unless somebody would miss it.
 $coordinator->safe_psql('postgres', "CREATE TABLE public.seen (gid text); CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.seen VALUES (NEW.gid); RETURN NEW; END';
 	GRANT INSERT ON public.seen TO PUBLIC; CREATE TRIGGER see BEFORE INSERT ON order_store.commit_log FOR EACH ROW EXECUTE FUNCTION public.see()");
-$_->safe_psql('postgres', 'CREATE INDEX written_at ON order_store.receipts (written_at)') for @shards;
+$_->safe_psql('postgres', 'CREATE INDEX of_expression ON order_store.receipts (lower(gid))') for @shards;
 run('BEGIN; ' . orders('seen', 0, 1) . 'COMMIT;');
 is($coordinator->safe_psql('postgres', 'SELECT count(*) FROM public.seen JOIN order_store.commit_log USING (gid)'), '1', 'a trigger on the commit log fires');
-is($_->safe_psql('postgres', "SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(*) FROM order_store.receipts WHERE written_at > now() - interval '1 min'"), '1', 'an index on the receipts has them') for @shards[ 0, 1 ];
+is($_->safe_psql('postgres', "SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(*) FROM order_store.receipts WHERE lower(gid) >= ''"), $_->safe_psql('postgres', 'SELECT count(*) FROM order_store.receipts'), 'an index of an expression has all receipts') for @shards[ 0, 1 ];
 $coordinator->safe_psql('postgres', 'DROP TABLE public.seen; DROP FUNCTION public.see CASCADE');
-$_->safe_psql('postgres', 'DROP INDEX order_store.written_at') for @shards;
+$_->safe_psql('postgres', 'DROP INDEX order_store.of_expression') for @shards;
 is(decided(), 'opc3_0000', '  decided as ever');
 
 # --- what fails --------------------------------------------------------------------------------------------------
