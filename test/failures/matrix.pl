@@ -82,8 +82,7 @@ sub check {
 	# The client is answered while the shard still hangs, or when it comes back, whatever is sooner.
 	while ($frozen && time - $released < $freeze) { sleep 0.02; IPC::Run::pump_nb($session->{run}); last unless IPC::Run::pumpable($session->{run}); }
 	my $answered = time - $released;
-	# commit_timeout and what a busy machine adds: before the shard is there again.
-	cmp_ok($answered, '<', $freeze - 0.1, sprintf('%s: the commit is answered after %.2f s', $what, $answered)) if $frozen && $point !~ /f1_before_begin|one_sent_with_call/;
+	cmp_ok($answered, '<=', 2.5, sprintf('%s: the commit is answered after %.2f s', $what, $answered)) if $frozen && $point !~ /f1_before_begin|one_sent_with_call/;
 	$cluster->heal if $frozen;
 	my $told = $cluster->end_session($session);
 	$cluster->heal;
