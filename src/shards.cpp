@@ -239,13 +239,9 @@ void tell_membership(remote::Connection& connection, int64 coordinator_id, int s
   start(connection, remote::Use::write, "SELECT order_proc.set_membership($1, $2, $3)", values);
 }
 
-void take_membership(remote::Connection& connection, int64 coordinator_id, int shard_id) {
+void hear_of_membership(remote::Connection& connection) {
   (void)answer(connection);
   finish(connection);
-  connection.coordinator_id = coordinator_id;
-  connection.shard_id = shard_id;
-  // It has not joined: the next transaction opens another.
-  connection.stale = true;
 }
 
 Bitmap dealt(int shard_id, int count) {
@@ -347,9 +343,11 @@ Datum order_proc_add_shard(PG_FUNCTION_ARGS) {
   tell_membership(*joining, coordinator_id, shard_id,
                   deal || all_to_first ? dealt(shard_id, shard_id + 1) : Bitmap{});
   if (deal)
-    for (remote::Connection* const other : others)
-      take_membership(*other, coordinator_id, other->shard_id);
-  take_membership(*joining, coordinator_id, shard_id);
+    for (remote::Connection* const other : others) hear_of_membership(*other);
+  hear_of_membership(*joining);
+  // Its session has not joined the cluster: the next transaction opens another.
+  joining->coordinator_id = coordinator_id;
+  joining->stale = true;
   note_shard(store, coordinator_id, shard_id, name, deal, all_to_first);
   if (all_to_first) lift_customer_ids(store, it.last_customer_id);
   PG_RETURN_INT32(shard_id);

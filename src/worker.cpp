@@ -30,8 +30,10 @@ constexpr int longest_pause = 500;  ///< while something may be in doubt
 constexpr int patience = 1000;
 /// A worker that a session started leaves when it had nothing to do for so long.
 constexpr int most_idle_ticks = 60;
-/// How often the launcher looks for clusters that have no worker.
+/// How often the launcher looks for clusters that have no worker: for which it starts a process in
+/// each database, so that a server of many may get the longer pause.
 constexpr int launch_interval = 60000;
+constexpr int launch_pauses = 100;  ///< of the time that the look took
 /// How long it waits for a worker to find out whether there is one.
 constexpr int longest_start = 2000;
 
@@ -198,6 +200,15 @@ void try_database(Oid database) {
   pfree(handle);
 }
 
+/// Pauses until then, whatever wakes it: the end of a worker is told after it was seen.
+void pause_until(TimestampTz end) {
+  for (;;) {
+    const long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+    if (left <= 0) return;
+    pause(static_cast<int>(std::min<long>(left, INT_MAX)));
+  }
+}
+
 }  // namespace
 
 void want_worker() {
@@ -243,12 +254,14 @@ PGDLLEXPORT void order_proc_launcher(Datum) {
       AllocSetContextCreate(TopMemoryContext, "order_proc launcher", ALLOCSET_DEFAULT_SIZES);
   MemoryContextSwitchTo(memory);
   for (;;) {
+    const TimestampTz start = GetCurrentTimestamp();
     if (enabled) {
       ListCell* cell;
       foreach (cell, databases()) try_database(lfirst_oid(cell));
     }
     MemoryContextReset(memory);
-    pause(launch_interval);
+    const TimestampTz end = GetCurrentTimestamp();
+    pause_until(end + std::max<int64>((end - start) * launch_pauses, launch_interval * 1000LL));
   }
 }
 

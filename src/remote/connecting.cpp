@@ -212,11 +212,14 @@ void join(Attempt& attempt, bool quiet) {
   send(connection);
 }
 
-/// Takes libpq's connecting a step further.
-void advance(Attempt& attempt, bool quiet) {
-  attempt.status = PQconnectPoll(attempt.connection->link);
+/// Takes libpq's connecting on. Whether it came a step further, of the few that there are.
+bool advance(Attempt& attempt, bool quiet) {
+  PGconn* const link = attempt.connection->link;
+  const ConnStatusType before = PQstatus(link);
+  attempt.status = PQconnectPoll(link);
   attempt.over = attempt.status == PGRES_POLLING_FAILED;
   if (attempt.status == PGRES_POLLING_OK) join(attempt, quiet);
+  return PQstatus(link) != before;
 }
 
 /// Takes the answer as far as it has come.
@@ -236,8 +239,11 @@ short events_of(const Attempt& attempt) {
   return PQflush(attempt.connection->link) == 1 ? POLLIN | POLLOUT : POLLIN;
 }
 
-/// Waits until all attempts are over or the deadline has passed: one that hangs keeps no other.
-void wait_for_attempts(std::span<Attempt> attempts, Deadline deadline, bool quiet) {
+/// Waits until all attempts are over, or none of them has come a step further for
+/// order_proc.connect_timeout: one that hangs keeps no other, and many that share a busy machine
+/// are not given up while they get on, which would cost it as much again.
+void wait_for_attempts(std::span<Attempt> attempts, bool quiet) {
+  Deadline deadline = after_milliseconds(connect_timeout);
   auto* const descriptors = static_cast<pollfd*>(palloc(sizeof(pollfd) * (attempts.size() + 1)));
   for (;;) {
     std::size_t count = 0;
@@ -246,18 +252,21 @@ void wait_for_attempts(std::span<Attempt> attempts, Deadline deadline, bool quie
         descriptors[count++] = {PQsocket(attempt.connection->link), events_of(attempt), 0};
     if (count == 0 || !wait_ready({descriptors, count}, deadline, Interrupts::serve)) break;
     std::size_t at = 0;
+    bool got_on = false;
     for (Attempt& attempt : attempts) {
       if (attempt.over || descriptors[at++].revents == 0) continue;
       if (attempt.joining)
         take_answer(attempt);
       else
-        advance(attempt, quiet);
+        got_on |= advance(attempt, quiet);
+      got_on |= attempt.over;
     }
+    if (got_on) deadline = after_milliseconds(connect_timeout);
   }
   pfree(descriptors);
   for (const Attempt& attempt : attempts)
     if (attempt.connection->unregistered && registrar != nullptr)
-      register_and_join(*attempt.connection, deadline);
+      register_and_join(*attempt.connection, after_milliseconds(connect_timeout));
 }
 
 /// Starts all that are not open; those that cannot even be started raise, unless `quiet`.
@@ -299,10 +308,9 @@ void open(std::span<Connection*> wanted, std::span<const char*> unreachable) {
   if (std::all_of(wanted.begin(), wanted.end(),
                   [](const Connection* c) { return c->link != nullptr; }))
     return;
-  const Deadline deadline = after_milliseconds(connect_timeout);
   const std::span<Attempt> attempts =
       start_all({wanted.data(), wanted.size()}, !unreachable.empty());
-  wait_for_attempts(attempts, deadline, !unreachable.empty());
+  wait_for_attempts(attempts, !unreachable.empty());
   for (const Attempt& attempt : attempts) {
     Connection& connection = *attempt.connection;
     if (attempt.over && connection.backend_pid != 0 && !connection.lost) continue;
@@ -320,9 +328,8 @@ void open(std::span<Connection*> wanted, std::span<const char*> unreachable) {
 }
 
 void try_out(std::span<Connection* const> wanted, std::span<bool> answered) {
-  const Deadline deadline = after_milliseconds(connect_timeout);
   const std::span<Attempt> attempts = start_all(wanted, true);
-  wait_for_attempts(attempts, deadline, true);
+  wait_for_attempts(attempts, true);
   for (std::size_t i = 0; i < attempts.size(); ++i) {
     answered[i] = attempts[i].over;
     close_connection(*attempts[i].connection);

@@ -32,6 +32,12 @@ constexpr int second_lane = -1;
 Connection* connections = nullptr;
 bool watching = false;
 
+/// InvalidOid: of the mapping of PUBLIC.
+uint32 mapping_hash(Oid user, Oid server) {
+  return GetSysCacheHashValue2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(user),
+                               ObjectIdGetDatum(server));
+}
+
 Connection& find_or_make(const Target& target, bool standby) {
   const Oid user = target.mapped ? target.user : GetUserId();
   for (Connection* connection = connections; connection != nullptr; connection = connection->next)
@@ -52,6 +58,8 @@ Connection& find_or_make(const Target& target, bool standby) {
   made->mapped = target.mapped;
   made->lane = target.lane;
   made->standby = standby;
+  made->server_hash = GetSysCacheHashValue1(FOREIGNSERVEROID, ObjectIdGetDatum(target.server));
+  made->mapping_hash = {mapping_hash(user, target.server), mapping_hash(InvalidOid, target.server)};
   made->next = connections;
   connections = made;
   return *made;
@@ -110,9 +118,17 @@ void close_second_ones(void*) {
     if (connection->lane == second_lane) close_connection(*connection);
 }
 
-void server_altered(Datum, int, uint32) {
+/// `hash` 0: any may be.
+void server_altered(Datum, int, uint32 hash) {
   for (Connection* connection = connections; connection != nullptr; connection = connection->next)
-    connection->stale = true;
+    if (hash == 0 || hash == connection->server_hash) connection->stale = true;
+}
+
+/// Also one that is new, and comes before that of PUBLIC.
+void mapping_altered(Datum, int, uint32 hash) {
+  for (Connection* connection = connections; connection != nullptr; connection = connection->next)
+    if (hash == 0 || hash == connection->mapping_hash[0] || hash == connection->mapping_hash[1])
+      connection->stale = true;
 }
 
 }  // namespace
@@ -122,7 +138,7 @@ void watch_servers() {
   name_shard_wait();
   watching = true;
   CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_altered, 0);
-  CacheRegisterSyscacheCallback(USERMAPPINGOID, server_altered, 0);
+  CacheRegisterSyscacheCallback(USERMAPPINGUSERSERVER, mapping_altered, 0);
 }
 
 Connection* first_connection() {

@@ -59,6 +59,8 @@ struct Connection {
   bool lost;          ///< found broken
   int backend_pid;    ///< on the shard, 0 before it answered
   TimestampTz last_used;
+  uint32 server_hash;                  ///< by which the syscache tells that the server was altered
+  std::array<uint32, 2> mapping_hash;  ///< or the mapping of the user, or that of PUBLIC
 
   const Connection* beside;  ///< leads to the host that this one leads to; null: to any
 

@@ -374,6 +374,21 @@ refused('BEGIN; ' . create(1) . create(3) . ' COMMIT;', '08001', 'a transaction 
 $shards[3]->start;
 orders_are(1, 'is rolled back');
 
+# What is altered is connected to anew, and nothing else.
+{
+	my $sessions = q{order_proc.fan_out('SELECT order_proc.shard_id(), pg_backend_pid()') AS t(shard int, pid int)};
+	my $kept_after = sub {
+		my ($statements, $kept, $name) = @_;
+		gives("SELECT array_agg(pid) AS pids FROM $sessions \\gset\n$statements;\nSELECT string_agg(shard::text, ',' ORDER BY shard) FROM $sessions WHERE pid = ANY (:'pids')", $kept, $name);
+	};
+	$kept_after->('CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw; CREATE USER MAPPING FOR CURRENT_USER SERVER other; DROP SERVER other CASCADE', '0,1,2,3', 'another server changes no connection');
+	$kept_after->("ALTER SERVER s1 OPTIONS (ADD keepalives '1')", '0,2,3', 'an altered server is connected to anew');
+	$kept_after->("ALTER SERVER s1 OPTIONS (DROP keepalives); ALTER USER MAPPING FOR CURRENT_USER SERVER s2 OPTIONS (ADD user 'postgres')", '0,3', 'and by an altered mapping');
+	$kept_after->('DROP USER MAPPING FOR CURRENT_USER SERVER s2; CREATE USER MAPPING FOR PUBLIC SERVER s2', '0,1,3', 'and by that of PUBLIC');
+	$kept_after->('CREATE USER MAPPING FOR CURRENT_USER SERVER s2', '0,1,3', 'and by a new one, which comes before it');
+	$kept_after->('DROP USER MAPPING FOR PUBLIC SERVER s2', '0,1,3', 'that of PUBLIC being dropped');
+}
+
 my $postmaster = (split /\n/, slurp_file($shards[2]->data_dir . '/postmaster.pid'))[0];
 kill 'STOP', $postmaster;
 my $began = time;
