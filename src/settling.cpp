@@ -43,34 +43,48 @@ const char* action_of(const Orphan& orphan) {
 }
 
 /// The fence asks on whose behalf a session commits. What else the shard has to say does not count:
-/// one that is being added does not know yet whose it is.
-void introduce(const Cluster& cluster, const ShardView& view, remote::Connection& connection) {
+/// one that is being added does not know yet whose it is. Those that do not answer are closed.
+void introduce(const Cluster& cluster, const ShardView& view,
+               std::span<remote::Connection* const> connections) {
   if (!view.target.fenced) return;
   const remote::Incarnation here = remote::incarnation();
   const std::array<const char*, 4> values{
       psprintf(INT64_FORMAT, cluster.coordinator_id), psprintf("%d", view.target.shard_id),
       psprintf("%u", here.timeline), psprintf(INT64_FORMAT, here.instance)};
-  remote::queue_text(connection, "SELECT order_proc.join_cluster($1, $2, $3, $4)",
-                     remote::Step::control, {{}, values, {}, {}});
-  remote::send(connection);
-  remote::Connection* const one[] = {&connection};
-  if (!remote::finish_all(one, remote::Interrupts::serve,
-                          remote::after_milliseconds(most_patience)))
-    return remote::close_connection(connection);
-  if (remote::error_code(connection) == pg::coordinator_fenced) remote::raise_error(connection);
+  for (remote::Connection* const connection : connections) {
+    remote::queue_text(*connection, "SELECT order_proc.join_cluster($1, $2, $3, $4)",
+                       remote::Step::control, {{}, values, {}, {}});
+    remote::send(*connection);
+  }
+  (void)remote::finish_all(connections, remote::Interrupts::serve,
+                           remote::after_milliseconds(most_patience));
+  for (remote::Connection* const connection : connections) {
+    if (remote::error_code(*connection) == pg::coordinator_fenced) remote::raise_error(*connection);
+    if (connection->in_flight) remote::close_connection(*connection);
+  }
 }
 
-/// A connection by the user's mapping; null when there is none to be had.
-remote::Connection* connect_as(const Cluster& cluster, const ShardView& view, Oid user, int lane) {
-  remote::Target target = view.target;
-  target.mapped = true;
-  target.user = user;
-  target.lane = lane;
-  remote::Connection* connection = nullptr;
-  const char* reason = nullptr;
-  remote::connect({&target, 1}, {&connection, 1}, false, {&reason, 1});
-  if (connection != nullptr) introduce(cluster, view, *connection);
-  return connection == nullptr || connection->link == nullptr ? nullptr : connection;
+/// Up to `count` connections by the user's mapping, with numbers from `first` on, made at once:
+/// those that are to be had.
+std::span<remote::Connection*> connect_as(const Cluster& cluster, const ShardView& view, Oid user,
+                                          std::size_t first, std::size_t count) {
+  auto* const targets = static_cast<remote::Target*>(palloc(sizeof(remote::Target) * (count + 1)));
+  auto** const connections =
+      static_cast<remote::Connection**>(palloc(sizeof(remote::Connection*) * (count + 1)));
+  auto** const reasons = static_cast<const char**>(palloc0(sizeof(char*) * (count + 1)));
+  for (std::size_t i = 0; i < count; ++i) {
+    targets[i] = view.target;
+    targets[i].mapped = true;
+    targets[i].user = user;
+    targets[i].lane = static_cast<int>(first + i);
+  }
+  remote::connect({targets, count}, {connections, count}, false, {reasons, count});
+  auto** const reached = std::remove(connections, connections + count, nullptr);
+  introduce(cluster, view, {connections, reached});
+  auto** const end = std::remove_if(connections, reached, [](const remote::Connection* connection) {
+    return connection->link == nullptr;
+  });
+  return {connections, end};
 }
 
 /// The connection of somebody else's mapping that leads to the role; null without one.
@@ -78,8 +92,8 @@ remote::Connection* connect_for(const Store& store, const Cluster& cluster, cons
                                 const char* owner) {
   for (const Mapping& mapping : mappings_of(view.target.server, store.owner)) {
     if (std::string_view(mapping.remote_user) != owner) continue;
-    remote::Connection* const connection = connect_as(cluster, view, mapping.user, 0);
-    if (connection != nullptr) return connection;
+    const auto connections = connect_as(cluster, view, mapping.user, 0, 1);
+    if (!connections.empty()) return connections[0];
   }
   return nullptr;
 }
@@ -108,14 +122,14 @@ List* add_batches(List* batches, const Store& store, const Cluster& cluster, con
       owner == nullptr ? view.connection : connect_for(store, cluster, view, owner);
   const std::size_t lanes =
       first == nullptr ? 1 : std::clamp<std::size_t>(count / lane_size, 1, most_lanes);
+  const auto others = lanes == 1 ? std::span<remote::Connection*>{}
+                                 : connect_as(cluster, view, first->user, 1, lanes - 1);
   std::size_t at = 0;
-  // What a lane that is not to be had would have taken is the next one's, or the next round's.
-  for (std::size_t lane = 0; lane < lanes; ++lane) {
-    remote::Connection* const connection =
-        lane == 0 ? first : connect_as(cluster, view, first->user, static_cast<int>(lane));
-    if (lane > 0 && connection == nullptr) continue;
-    const std::size_t end = count * (lane + 1) / lanes;
-    batches = append_batch(batches, {connection, owner, &view, {orphans + at, end - at}, 0, 0});
+  for (std::size_t lane = 0; lane <= others.size(); ++lane) {
+    const std::size_t end = count * (lane + 1) / (others.size() + 1);
+    batches = append_batch(
+        batches,
+        {lane == 0 ? first : others[lane - 1], owner, &view, {orphans + at, end - at}, 0, 0});
     at = end;
   }
   return batches;

@@ -28,6 +28,9 @@ bool was_committed_with_call = false;
 /// longer.
 constexpr int abort_timeout = 150;
 constexpr int subtransaction_abort_timeout = 1000;
+/// And for those that are still at a call, which end it, most likely with the same error, in less
+/// time than a new connection takes. The others' calls end with their connections.
+constexpr int abort_grace = 20;
 
 CommitProtocol commit_protocol{};
 
@@ -129,9 +132,16 @@ void forget_broken() {
     if (connection->link == nullptr || connection->doomed) close_connection(*connection);
 }
 
+void let_calls_end() {
+  const auto running = gather(callback_room(), [](const Connection& c) { return c.in_flight; });
+  if (!running.empty())
+    (void)finish_all(running, Interrupts::hold, after_milliseconds(abort_grace));
+}
+
 /// Rolls back what is open; a connection that is busy or does not answer is closed, and the shard
 /// notices within its client_connection_check_interval.
 void abort_all() {
+  let_calls_end();
   const auto open = gather(callback_room(), [](Connection& connection) {
     if (connection.depth == 0 && !connection.left_open && !busy(connection)) return false;
     if (!busy(connection) && !connection.lost && !connection.doomed) return true;
@@ -236,6 +246,7 @@ void end_of_transaction(XactEvent event, void*) {
 void end_of_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
   if (event != SUBXACT_EVENT_PRE_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB) return;
   const int level = GetCurrentTransactionNestLevel();
+  if (event == SUBXACT_EVENT_ABORT_SUB) let_calls_end();
   for_each_open([&](Connection& connection) {
     if (event == SUBXACT_EVENT_PRE_COMMIT_SUB)
       commit_level(connection, level);
@@ -320,6 +331,7 @@ bool ended(Connection& connection) {
   transaction_over(connection);
   was_committed_with_call = true;
   pg::hold_interrupts();
+  ORDER_PROC_FAILPOINT("one_committed_with_call");
   return true;
 }
 

@@ -69,13 +69,18 @@ void pipeline_ended(Connection& connection) {
   connection.last_used = GetCurrentTimestamp();
 }
 
+/// Nothing that we send begins a COPY, and libpq hands such a result out again and again.
+bool is_copy(const PGresult* result) {
+  const ExecStatusType status = PQresultStatus(result);
+  return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+}
+
 /// What to make of a result: the caller's (true), or kept or dropped here.
 bool keep_result(Connection& connection, PGresult* result) {
   switch (PQresultStatus(result)) {
     case PGRES_TUPLES_OK:
     case PGRES_SINGLE_TUPLE:
     case PGRES_COMMAND_OK:
-    case PGRES_COPY_IN:
       if (present_step(connection) == Step::call) {
         take_result(connection, result);
         return true;
@@ -174,7 +179,12 @@ std::optional<PGresult*> result_if_any(Connection& connection) {
     if (PQisBusy(connection.link) == 1) {
       if (!lost(connection)) return std::nullopt;
     }
-    PGresult* const result = PQgetResult(connection.link);
+    PGresult* result = PQgetResult(connection.link);
+    if (result != nullptr && is_copy(result)) {
+      PQclear(result);
+      result = nullptr;
+      connection.lost = true;
+    }
     if (result == nullptr) {
       if (lost(connection)) {
         connection.lost = true;
@@ -256,7 +266,8 @@ bool finish_all(std::span<Connection* const> connections, Interrupts interrupts,
       busy |= !result;
     }
     if (!busy) return true;
-    if (!wait_for_any(connections, interrupts, deadline)) return false;
+    // Rows that come without a pause leave nothing to wait for.
+    if (passed(deadline) || !wait_for_any(connections, interrupts, deadline)) return false;
   }
 }
 

@@ -127,6 +127,14 @@ $decides = 'shard, with the call';
 for my $break (sort keys %breaks) {
 	check('one_sent_with_call', $break, 1) unless $break =~ /first|both/;
 }
+# What fails between the shard's commit and the end here cannot take it back, and says so.
+{
+	my $session = $cluster->start_session("SET order_proc.failpoint = 'one_committed_with_call=error'", commands('told', 1));
+	$cluster->end_session($session);
+	is($session->{state}, '58030', 'an error behind the commit in the message of the call');
+	like($session->{messages}, qr/WARNING:.*the call was committed on its shard before the error/, '  comes with a warning');
+	is($coordinator->safe_psql('postgres', "SELECT order_proc.outcome($customers[1], 'told1') IS NOT NULL"), 't', '  and the order is there');
+}
 
 my ($violations) = eval { $cluster->orders; [] } // [$@];
 is("@$violations", '', 'every order is whole and on its shard');
