@@ -1,9 +1,11 @@
 // The two halves of a query with aggregates (see query_split.hpp). The shard's half keeps FROM and
 // WHERE and returns a row for each group: the groups' columns g1, g2, ... and a state a1, a2, ...
-// for each aggregate. The coordinator's half keeps everything else, over those columns.
+// for each aggregate, avg being two of them. The coordinator's half keeps everything else, over
+// those columns.
 #include "query_split.hpp"
 
 #include "pg/user.hpp"
+#include "query_averages.hpp"
 #include "query_check.hpp"
 #include "query_nodes.hpp"
 
@@ -23,9 +25,21 @@ struct Split {
 
 // --- the shard's half --------------------------------------------------------------------------
 
+/// Whether a sum of the shards' results is the result: then they travel as they are.
+bool adds_up(const Aggref* aggregate) {
+  return aggregate->aggfnoid == F_SUM_NUMERIC || aggregate->aggfnoid == F_SUM_INT8;
+}
+
+Oid type_of_state(const Aggref* aggregate) {
+  return adds_up(aggregate) ? aggregate->aggtype : BYTEAOID;
+}
+
 /// The state of the aggregate: order_proc.partial in its place, which sees each row; where its
-/// result is the state, itself, which may run in parallel or take an index. FILTER stays.
+/// result is the state, or adds up, itself, which may run in parallel or take an index. FILTER
+/// stays.
 Expr* state_of(const Aggref* aggregate) {
+  if (adds_up(aggregate))
+    return reinterpret_cast<Expr*>(copyObject(const_cast<Aggref*>(aggregate)));
   if (result_is_state(aggregate->aggfnoid))
     return reinterpret_cast<Expr*>(makeFuncExpr(
         our_function("partial_result", {REGPROCEDUREOID, REGTYPEARRAYOID, ANYELEMENTOID}), BYTEAOID,
@@ -88,9 +102,11 @@ AggregateCall call_of(const Aggref* aggregate) {
 
 /// Whether both go through the same states: of the same rows, by the same functions.
 bool share_state(const Aggref* one, const Aggref* other) {
-  return equal(one->args, other->args) && equal(one->aggfilter, other->aggfilter) &&
-         equal(one->aggargtypes, other->aggargtypes) &&
-         has_same_states(call_of(one), call_of(other));
+  if (!equal(one->args, other->args) || !equal(one->aggfilter, other->aggfilter) ||
+      !equal(one->aggargtypes, other->aggargtypes))
+    return false;
+  if (adds_up(one) || adds_up(other)) return one->aggfnoid == other->aggfnoid;
+  return has_same_states(call_of(one), call_of(other));
 }
 
 /// Where the state of an aggregate is among the shards' columns a1, a2, ..., counted from 0; -1
@@ -105,11 +121,13 @@ int find_state(const Split& split, const Aggref* aggregate) {
   return -1;
 }
 
-/// order_proc.combine in place of aggregate `number`, counted from 0.
+/// order_proc.combine in place of aggregate `number`, counted from 0, or the sum of what adds up.
 Node* combine_call(const Split& split, const Aggref* aggregate, int number) {
   const int column = list_length(split.groups) + find_state(split, aggregate) + 1;
   Node* const state = reinterpret_cast<Node*>(
-      makeVar(1, static_cast<AttrNumber>(column), BYTEAOID, -1, InvalidOid, 0));
+      makeVar(1, static_cast<AttrNumber>(column), type_of_state(aggregate), -1, InvalidOid, 0));
+  if (adds_up(aggregate))
+    return reinterpret_cast<Node*>(aggregate_call(F_SUM_NUMERIC, list_make1(state), NUMERICOID));
   const bool as_text = split.source == RowSource::text;
   List* const arguments =
       as_text ? list_make4(procedure_constant(aggregate->aggfnoid), types_constant(aggregate),
@@ -246,7 +264,8 @@ RangeTblEntry* row_source_entry(const Split& split, const char* shard_text) {
                    "It cannot travel as a column.", "Group by its parts.");
     add("g", i + 1, column->vartype, column->vartypmod, column->varcollid);
   }
-  for (int i = 0; i < list_length(split.states); ++i) add("a", i + 1, BYTEAOID, -1, InvalidOid);
+  for (int i = 0; i < list_length(split.states); ++i)
+    add("a", i + 1, type_of_state(static_cast<Aggref*>(list_nth(split.states, i))), -1, InvalidOid);
   RangeTblEntry* const entry = makeNode(RangeTblEntry);
   entry->rtekind = RTE_FUNCTION;
   entry->functions = list_make1(function);
@@ -328,7 +347,7 @@ SplitQuery split_query(const char* text, RowSource source) {
                  "Use order_proc.fan_out.");
   Split split{};
   split.source = source;
-  split.original = with_stable_values(query);
+  split.original = with_averages_in_parts(with_stable_values(query));
   collect_all(&split);
   const char* const shard_text = text_of(shard_query(split));
   return {{shard_text, calls_of(split.aggregates)}, coordinator_query(split, shard_text)};
