@@ -200,9 +200,11 @@ void try_database(Oid database) {
   pfree(handle);
 }
 
-/// Pauses until then, whatever wakes it: the end of a worker is told after it was seen.
+/// Pauses until then, or until workers are allowed, whatever else wakes it: the end of a worker is
+/// told after it was seen.
 void pause_until(TimestampTz end) {
-  for (;;) {
+  for (bool was_enabled = enabled; was_enabled || !enabled;) {
+    was_enabled = enabled;
     const long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
     if (left <= 0) return;
     pause(static_cast<int>(std::min<long>(left, INT_MAX)));

@@ -289,6 +289,17 @@ $coordinator->append_conf('postgresql.conf', "shared_preload_libraries = 'order_
 $coordinator->restart;
 wait_for($coordinator, $has_worker);
 pass('a launcher starts the worker by itself');
+# The launcher looks once a minute.
+$coordinator->append_conf('postgresql.conf', 'order_proc.recovery_worker = off');
+$coordinator->reload;
+wait_for($coordinator, "SELECT NOT ($has_worker)");
+$coordinator->append_conf('postgresql.conf', 'order_proc.recovery_worker = on');
+$coordinator->reload;
+{
+	my $began = time;
+	wait_for($coordinator, $has_worker);
+	cmp_ok(time - $began, '<', 30, 'and again when it is allowed to, at once');
+}
 {
 	my $holder = hold($shards[1]);
 	my $session = session("SET order_proc.commit_timeout = '30s'; " . both('launched'));
