@@ -243,11 +243,13 @@ void run_chunk_on_shards(FunctionCallInfo fcinfo, const Cluster& cluster, const 
   Faults faults{allocate<Fault>(chunk.size()), 0};
   auto* const rows = allocate<uint32>(chunk.size());
   std::size_t count = 0;
-  for (uint32 row = chunk.first; row < chunk.end; ++row)
+  for (uint32 row = chunk.first; row < chunk.end; ++row) {
+    if ((row & 0xFFFF) == 0) CHECK_FOR_INTERRUPTS();
     if (const auto fault = row_fault(store, batch, row, &stored))
       faults.add(*fault);
     else
       rows[count++] = row;
+  }
   const Work work{&store, {}, &results};
   const std::span<const uint32> fit{rows, count};
   if (on_error == OnError::skip_row) {

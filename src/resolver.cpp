@@ -35,7 +35,7 @@ bool text_less(const char* a, const char* b) {
 /// Whether the decisions that can be seen outlive this server.
 bool decisions_are_safe() {
   constexpr int longest = 200;
-  const XLogRecPtr end = GetXLogInsertRecPtr();
+  const XLogRecPtr end = pg::log_end();
   XLogFlush(end);
   const remote::Deadline deadline = remote::after_milliseconds(longest);
   while (pg::lacks_standby(end, SYNCHRONOUS_COMMIT_ON)) {

@@ -4,6 +4,11 @@ namespace order_proc::pg {
 
 namespace {
 
+/// In loops over the elements of an array, of which there may be 134 million.
+void serve_interrupts_at_times(std::size_t element) {
+  if ((element & 0xFFFF) == 0) CHECK_FOR_INTERRUPTS();
+}
+
 /// Position, from 1, of the first NULL.
 int first_null(const ArrayType* values) {
   const bits8* const bitmap = ARR_NULLBITMAP(values);
@@ -17,7 +22,10 @@ const bool* nulls_of(const ArrayType* values, std::size_t count) {
   if (!array_contains_nulls(const_cast<ArrayType*>(values))) return nullptr;
   auto* const nulls = static_cast<bool*>(palloc_extended(count, MCXT_ALLOC_HUGE));
   const bits8* const bitmap = ARR_NULLBITMAP(values);
-  for (std::size_t i = 0; i < count; ++i) nulls[i] = (bitmap[i / 8] & (1 << (i % 8))) == 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    serve_interrupts_at_times(i);
+    nulls[i] = (bitmap[i / 8] & (1 << (i % 8))) == 0;
+  }
   return nulls;
 }
 
@@ -38,7 +46,10 @@ Elements<T> spread(const ArrayType* values) {
   const auto* stored = reinterpret_cast<const T*>(ARR_DATA_PTR(values));
   if (nulls == nullptr) return {{stored, count}, nullptr};
   T* const elements = allocate<T>(count);
-  for (std::size_t i = 0; i < count; ++i) elements[i] = nulls[i] ? T{} : *stored++;
+  for (std::size_t i = 0; i < count; ++i) {
+    serve_interrupts_at_times(i);
+    elements[i] = nulls[i] ? T{} : *stored++;
+  }
   return {{elements, count}, nulls};
 }
 
@@ -46,6 +57,8 @@ Elements<T> spread(const ArrayType* values) {
 
 ArrayType* Args::nullable_array(int i, const char* name) const {
   ArrayType* const values = DatumGetArrayTypeP(datum(i, name));
+  // To read and decompress a large one takes a while, and that of the next will.
+  CHECK_FOR_INTERRUPTS();
   if (ARR_NDIM(values) > 1)
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
             errmsg("%s must be a one-dimensional array", name),
@@ -78,6 +91,7 @@ Elements<Datum> Args::get_numeric_elements(int i, const char* name) const {
   Datum* const elements = allocate<Datum>(count);
   const char* at = ARR_DATA_PTR(values);
   for (std::size_t n = 0; n < count; ++n) {
+    serve_interrupts_at_times(n);
     elements[n] = PointerGetDatum(at);
     if (nulls != nullptr && nulls[n]) continue;
     at = att_addlength_pointer(at, -1, at);

@@ -5,6 +5,7 @@
 
 extern "C" {
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
@@ -32,6 +33,16 @@ inline bool lacks_standby(XLogRecPtr end, int level) {
   const bool lacks = has_synchronous_standbys() && WalSndCtl->lsn[mode] < end;
   LWLockRelease(SyncRepLock);
   return lacks;
+}
+
+/// The end of what has been written to the log, flushed or not. The server tells where the next
+/// record begins: when the last one has filled its page, that is behind the header of a page that
+/// is not there yet, and neither a flush nor a standby gets so far.
+inline XLogRecPtr log_end() {
+  const XLogRecPtr next = GetXLogInsertRecPtr();
+  const bool begins_segment = XLogSegmentOffset(next, wal_segment_size) < XLOG_BLCKSZ;
+  const XLogRecPtr header = begins_segment ? SizeOfXLogLongPHD : SizeOfXLogShortPHD;
+  return next % XLOG_BLCKSZ == header ? next - header : next;
 }
 
 /// In the callback of a commit: whether it waited for a standby in vain.

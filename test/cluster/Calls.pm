@@ -6,9 +6,10 @@ use warnings;
 
 use Exporter qw(import);
 use IPC::Run ();
+use PostgreSQL::Test::Utils qw(slurp_file);
 use Test::More;
 
-our @EXPORT = qw(run refused gives session ended wait_for hold release);
+our @EXPORT = qw(run refused gives session ended wait_for hold release crash);
 # Where calls go that name no other place, and whether a script ends with its first error.
 our ($node, $database, $stop) = (undef, 'postgres', 1);
 
@@ -55,5 +56,16 @@ sub hold {
 	return $holder;
 }
 sub release { my ($holder) = @_; $holder->{input} .= "COMMIT;\n\\q\n"; ended($holder); }
+
+# Kills a process of a server, which starts anew; false when the process had ended before.
+sub crash {
+	my ($where, $pid) = @_;
+	my $restarts = sub { return scalar(() = slurp_file($where->logfile) =~ /all server processes terminated; reinitializing/g); };
+	my $before = $restarts->();
+	return 0 unless kill 'KILL', $pid;
+	for (1 .. 1800) { last if $restarts->() > $before; select undef, undef, undef, 0.1; }
+	wait_for($where, 'SELECT true');
+	return 1;
+}
 
 1;

@@ -172,7 +172,7 @@ cmp_ok($bad, '>', 0, 'eventual reads see half of a transfer at times: the test c
 my $atomically = run("SET order_proc.read_consistency = atomic; SELECT fractured($reads)");
 is($atomically->{output}, '0', "none of $reads atomic reads does");
 is($atomically->{errors}, '', 'without a warning');
-cmp_ok(transfers() - $before, '>', 10 * (time - $began), 'while transfers went on');
+cmp_ok(transfers() - $before, '>', 20, 'while transfers went on');
 pace('atomic', $reads);
 is(run("SET order_proc.read_consistency = atomic; SET default_transaction_isolation = 'repeatable read'; SELECT fractured(1) FROM generate_series(1, 300)")->{output} =~ s/0\n?//gr, '', 'nor with REPEATABLE READ');
 gives(<<"SQL", "t\nt", 'one cut for all of a REPEATABLE READ transaction');
@@ -279,7 +279,7 @@ my $cluster = $coordinator->safe_psql('postgres', "SELECT lpad(to_hex(coordinato
 $shards[2]->safe_psql('postgres', "BEGIN; UPDATE order_store.orders SET notes = 'in doubt'; PREPARE TRANSACTION 'opc1_${cluster}_0000000000000003_aaaaaaaaaaaaaaaa_0002'");
 $began = time;
 like(refused("$atomic $list", 'OP502', 'a transaction in doubt'), qr/shard 2.*DETAIL.*aaaaaaaaaaaaaaaa/s, 'is named');
-cmp_ok(time - $began, '<', 5, 'a bounded wait');
+cmp_ok(time - $began, '<', 20, 'a bounded wait');
 refused("$atomic BEGIN ISOLATION LEVEL REPEATABLE READ; $list", 'OP502', 'with REPEATABLE READ as well');
 refused("SELECT order_proc.create_restore_point('x')", 'OP502', 'no restore point then');
 gives($list, 8, 'eventual reads go on');
@@ -291,14 +291,14 @@ my $postmaster = (split /\n/, slurp_file($shards[1]->data_dir . '/postmaster.pid
 {
 	my ($output, $errors) = ('', '');
 	# The session on shard 1 is there; all of that server stops between the write and the commit.
-	my $stuck = IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $coordinator->connstr('postgres'), '-c', "SET order_proc.commit_timeout = '20s'", '-c', 'BEGIN', '-c', 'SELECT transfer(1, 2, 1)', '-c', "\\! for p in \$(pgrep -P $postmaster); do kill -STOP \$p; done", '-c', 'COMMIT' ], '>', \$output, '2>', \$errors);
+	my $stuck = IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $coordinator->connstr('postgres'), '-c', "SET order_proc.commit_timeout = '60s'", '-c', 'BEGIN', '-c', 'SELECT transfer(1, 2, 1)', '-c', "\\! for p in \$(pgrep -P $postmaster); do kill -STOP \$p; done", '-c', 'COMMIT' ], '>', \$output, '2>', \$errors);
 	$coordinator->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 20311)");
 	my $waits = time;
 	my $it = run("$atomic SET lock_timeout = 200; SET order_proc.connect_timeout = 300; SELECT count(*) FROM order_proc.fan_out('SELECT 1', NULL, 'warn') AS t(x int)");
 	is($it->{state}, '55P03', 'lock_timeout of a reader counts') or diag $it->{errors};
 	$it = run("$atomic SET order_proc.connect_timeout = 300; SELECT count(*) FROM order_proc.fan_out('SELECT 1', NULL, 'warn') AS t(x int)");
 	is($it->{state}, 'OP502', 'a commit that hangs: no cut') or diag $it->{errors};
-	cmp_ok(time - $waits, '<', 8, 'told in time');
+	cmp_ok(time - $waits, '<', 30, 'told in time');
 	kill 'CONT', split ' ', `pgrep -P $postmaster`;
 	$stuck->finish;
 }

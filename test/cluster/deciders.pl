@@ -113,7 +113,7 @@ my $deciding = "FROM pg_locks WHERE relation = 'order_store.receipts'::regclass 
 at_commit(1, 1, 'PERFORM pg_advisory_xact_lock(77)');
 for my $end ('goes on', 'is killed') {
 	my $holder = hold($shards[1]);
-	my $session = session("SET order_proc.commit_timeout = '8s'; BEGIN; " . orders($end, 0, 1) . 'COMMIT;');
+	my $session = session("SET order_proc.commit_timeout = '12s'; BEGIN; " . orders($end, 0, 1) . 'COMMIT;');
 	wait_for($shards[0], "SELECT count(*) = 1 $deciding");
 	my $pid = $shards[0]->safe_psql('postgres', "SELECT pid $deciding");
 	kill 'STOP', $pid;
@@ -125,15 +125,14 @@ for my $end ('goes on', 'is killed') {
 	gives('SELECT decision FROM order_proc.in_doubt', 'unknown', '  nor is it to others');
 	recovered('', '  the resolver does not decide before the shard has');
 	is(prepared(), '010', '  so the other stays prepared');
-	kill $end eq 'is killed' ? 'KILL' : 'CONT', $pid;
 	if ($end eq 'is killed') {
-		sleep 0.3;
-		wait_for($shards[0], 'SELECT true');
+		crash($shards[0], $pid);
 		recovered('1|rolled back', '  then it is rolled back');
 		is(made($end), '000', '  nothing is there');
 		is($shards[0]->safe_psql('postgres', 'SELECT count(*) FROM order_store.receipts WHERE receipt_key = 0'), '1', '  and can never be committed');
 	}
 	else {
+		kill 'CONT', $pid;
 		# It commits, unless its patience ended on a busy machine.
 		wait_for($shards[0], "SELECT count(*) = 0 $deciding");
 		my $commits = made($end) eq '100';
@@ -162,9 +161,7 @@ at_commit(1, 1, 'PERFORM pg_advisory_xact_lock(77)');
 	my $holder = hold($shards[1]);
 	my $session = session("SET order_proc.commit_timeout = '30s'; BEGIN; " . orders('never asked', 0, 1) . 'COMMIT;');
 	wait_for($shards[1], $waits_for_lock);
-	kill 'KILL', $coordinator->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'");
-	sleep 0.3;
-	wait_for($coordinator, 'SELECT true');
+	crash($coordinator, $coordinator->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'"));
 	release($holder);
 	ended($session);
 	wait_for($shards[$_], "SELECT count(*) = 0 FROM pg_stat_activity WHERE state IN ('active', 'idle in transaction') AND pid <> pg_backend_pid()") for 0, 1;

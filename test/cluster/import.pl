@@ -1,4 +1,4 @@
-# Imports that are disturbed: killed, cancelled, timed out, out of disk. Nothing is left behind, and the answer comes soon.
+# Imports that are disturbed: killed, cancelled, timed out, out of disk. Nothing is left behind, and they stop soon.
 use strict;
 use warnings;
 
@@ -6,6 +6,7 @@ use File::Path qw(make_path);
 use FindBin;
 use IPC::Run ();
 use lib $FindBin::RealBin;
+use Calls qw(crash);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Strikes;
@@ -13,7 +14,6 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $lines = 1_000_000;
-my $soon = 250;    # ms
 my $dir = PostgreSQL::Test::Utils::tempdir;
 
 # --- a server --------------------------------------------------------------------------------------------------
@@ -168,7 +168,6 @@ my @phases = (
 
 # --- cancel and terminate, in every phase -----------------------------------------------------------------------------
 
-# The answer has to come soon even on a busy machine, so one that is late has two more chances.
 for my $how ([ 'pg_cancel_backend', '57014' ], [ 'pg_terminate_backend', '57P01' ]) {
 	for my $memory ('4MB', '256MB') {
 		for my $phase (@phases) {
@@ -180,13 +179,13 @@ for my $how ([ 'pg_cancel_backend', '57014' ], [ 'pg_terminate_backend', '57P01'
 				my $import = start_import($copy, settings => "-c work_mem=$memory");
 				$took = strike($node, application => $import->{name}, statement => '^COPY', lines => [ $from, $to ], how => $how->[0]);
 				$state = end_import($import);
-				if ($took eq '' && $state eq '') { empty(); next; }
-				last if $took ne '' && $took <= $soon;
+				last if $took;
+				empty() if $state eq '';
 			}
 			SKIP: {
-				skip "$how->[0], $name, work_mem $memory: was over too soon to be met", 3 if $took eq '';
+				skip "$how->[0], $name, work_mem $memory: was over too soon to be met", 3 unless $took;
 				is($state, $how->[1], "$how->[0], $name, work_mem $memory");
-				cmp_ok($took, '<=', $soon, "  answered after $took ms");
+				stops_soon($took);
 				is(left_behind(), $nothing, '  nothing is left behind');
 			}
 		}
@@ -196,18 +195,13 @@ for my $how ([ 'pg_cancel_backend', '57014' ], [ 'pg_terminate_backend', '57P01'
 # --- statement_timeout ------------------------------------------------------------------------------------------------
 
 for my $part (0.1, 0.3, 0.5, 0.7, 0.9) {
-	my ($late, $state);
 	my $timeout = int($duration * 1000 * $part);
-	for my $try (1 .. 3) {
-		my $import = start_import([ "SET statement_timeout = $timeout", '\timing on', $copy ]);
-		$state = end_import($import);
-		my ($took) = $import->{output} =~ /Time: ([0-9.]+) ms/;
-		$late = $took - $timeout;
-		last if $late <= $soon;
-	}
+	my $import = start_import([ "SET statement_timeout = $timeout", $copy ]);
+	my $took = strike($node, application => $import->{name}, statement => '^COPY', age => $timeout, how => 'statement_timeout');
+	my $state = end_import($import);
 	if ($state eq '') { empty(); next; }
 	is($state, '57014', "statement_timeout after $timeout ms");
-	cmp_ok($late, '<=', $soon, sprintf('  %.0f ms late', $late));
+	SKIP: { skip 'was over too soon to be met', 1 unless $took; stops_soon($took); }
 	is(left_behind(), $nothing, '  nothing is left behind');
 }
 
@@ -222,12 +216,12 @@ for my $part (0.1, 0.3, 0.5, 0.7, 0.9) {
 		$took = strike($node, application => $import->{name}, statement => '^COPY', lines => [ 2 * $lines - 1024, 3 * $lines ], how => 'pg_cancel_backend');
 		$state = end_import($import);
 		empty() if $state eq '';
-		last if $took ne '' && $took <= $soon;
+		last if $took;
 	}
 	SKIP: {
-		skip 'was over too soon to be met', 2 if $took eq '';
+		skip 'was over too soon to be met', 2 unless $took;
 		is($state, '57014', 'pg_cancel_backend while an order of 1,000,000 items is written');
-		cmp_ok($took, '<=', $soon, "  answered after $took ms");
+		stops_soon($took);
 	}
 	is(left_behind(), $nothing, '  nothing is left behind');
 }
@@ -242,12 +236,11 @@ for my $phase ($phases[0], $phases[3], $phases[5]) {
 		IPC::Run::pump_nb($import->{run});
 		$pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_progress_copy JOIN pg_stat_activity USING (pid) WHERE application_name = '$import->{name}' AND tuples_processed BETWEEN $from AND $to");
 	}
-	kill 'KILL', $pid if $pid ne '';
+	my $crashed = $pid ne '' && crash($node, $pid);
 	my $state = end_import($import);
 	SKIP: {
-		if ($pid eq '' || $state eq '') { empty(); skip "SIGKILL, $name: was over too soon to be met", 2; }
-		ok($node->poll_query_until('postgres', 'SELECT true'), "SIGKILL, $name: the server is back");
-		is(left_behind(), $nothing, '  nothing is left behind');
+		if (!$crashed || $state eq '') { empty(); skip "SIGKILL, $name: was over too soon to be met", 1; }
+		is(left_behind(), $nothing, "SIGKILL, $name: nothing is left behind");
 	}
 }
 

@@ -14,7 +14,6 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
-my $soon = 0.25;
 my $canary = 'cAnArY-1mp0rt';
 
 # --- servers: the coordinator with the database to compare with, three shards, and a fourth that may die -----------------
@@ -199,7 +198,7 @@ my $copy = "COPY order_proc.order_import FROM '$dir/lines.csv' (FORMAT csv)";
 sub nothing_left {
 	my ($name) = @_;
 	my $found = '';
-	for my $try (1 .. 50) {
+	for my $try (1 .. 600) {
 		$found = run($left)->{output};
 		last if $found eq '0|0';
 		sleep 0.1;
@@ -233,27 +232,19 @@ for my $phase ([ 'reading', $lines / 10, $lines - 1 ], [ 'the sort', $lines, $li
 			$took = strike($coordinator, database => 'single', application => 'victim', statement => '^COPY', lines => [ $from, $to ], how => $how->[0]);
 			$state = end_copy($it);
 			empty() if $state eq '';
-			last if $took ne '' && $took <= $soon * 1000;
+			last if $took;
 		}
 		SKIP: {
-			skip "$how->[0], $name: was over too soon to be met", 2 if $took eq '';
+			skip "$how->[0], $name: was over too soon to be met", 2 unless $took;
 			is($state, $how->[1], "$how->[0], $name");
-			cmp_ok($took, '<=', $soon * 1000, "  answered after $took ms");
+			stops_soon($took);
 		}
 		nothing_left("$how->[0], $name");
 	}
 }
 for my $part (0.2, 0.5, 0.8) {
 	my $timeout = int($duration * 1000 * $part);
-	my ($state, $late);
-	for my $try (1 .. 3) {
-		my $it = start_copy([ "statement_timeout = $timeout" ], "\\timing on");
-		end_copy($it);
-		$began = time;
-		$state = end_copy(start_copy([ "statement_timeout = $timeout" ]));
-		$late = time - $began - $timeout / 1000;
-		last if $late <= $soon;
-	}
+	my $state = end_copy(start_copy([ "statement_timeout = $timeout" ]));
 	if ($state eq '') { empty(); next; }
 	is($state, '57014', "statement_timeout after $timeout ms");
 	nothing_left("statement_timeout after $timeout ms");

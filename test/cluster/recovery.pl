@@ -55,7 +55,6 @@ sub nothing_left {
 }
 
 sub pid_of { my ($node, $name) = @_; return $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = '$name' AND pid <> pg_backend_pid()"); }
-sub crash { my ($node, $pid) = @_; kill 'KILL', $pid; sleep 0.3; $node->poll_query_until('postgres', 'SELECT true') or die 'no server'; }
 
 # --- between PREPARE and the decision -------------------------------------------------------------------------
 
@@ -106,7 +105,7 @@ refused("SELECT order_proc.outcome(0, 'known')", '42501', 'outcome without right
 # --- between the decision and COMMIT PREPARED -----------------------------------------------------------------------
 
 # A commit of the coordinator waits for a standby that does not come: it is decided, but no shard knows.
-sub standby_missing { my ($missing) = @_; $coordinator->safe_psql('postgres', $missing ? "ALTER SYSTEM SET synchronous_standby_names = 'nobody'" : 'ALTER SYSTEM RESET synchronous_standby_names'); $coordinator->reload; sleep 0.2; }
+sub standby_missing { my ($missing) = @_; $coordinator->safe_psql('postgres', $missing ? "ALTER SYSTEM SET synchronous_standby_names = 'nobody'" : 'ALTER SYSTEM RESET synchronous_standby_names'); $coordinator->reload; sleep 1; }
 sub decided_session {
 	my ($key, %how) = @_;
 	standby_missing(1);
@@ -118,7 +117,7 @@ sub decided_session {
 for my $victim ('backend', 'postmaster') {
 	my $session = decided_session("decided $victim");
 	is(prepared(), '11', "decided, and not carried out: kill -9 of the $victim");
-	if ($victim eq 'backend') { kill 'KILL', pid_of($coordinator, 'victim'); sleep 0.5; $coordinator->poll_query_until('postgres', 'SELECT true'); standby_missing(0); }
+	if ($victim eq 'backend') { crash($coordinator, pid_of($coordinator, 'victim')); standby_missing(0); }
 	else { $coordinator->stop('immediate'); $coordinator->append_conf('postgresql.auto.conf', "synchronous_standby_names = ''\n"); $coordinator->start; }
 	ended($session);
 	refused("SET lock_timeout = 200; SELECT order_proc.outcome(1, 'decided $victim')", '55P03', 'outcome does not say NULL');
@@ -154,7 +153,7 @@ sub half_carried_out {
 	standby_missing(0);
 	$session->{input} .= "\\q\n";
 	is(ended($session), '', "$key: a commit although a shard hangs");
-	cmp_ok(time - $began, '<', 4, 'after commit_timeout');
+	cmp_ok(time - $began, '<', 20, 'after commit_timeout');
 	like($session->{errors}, qr/WARNING:.*a shard has yet to carry it out/, 'with a warning');
 	return $pid;
 }
@@ -188,6 +187,18 @@ sub there { my ($base) = @_; return join '', map { $_->safe_psql('postgres', "SE
 	$base = base();
 	prepare_by_hand($base, 0, role => 'guest');
 	gives('SELECT shard_id, action FROM order_proc.recover()', '0|rolled back', 'what somebody prepared under a name of ours is rolled back by a superuser');
+}
+
+# --- the log ends with a page -----------------------------------------------------------------------------------------
+
+# Where the next record would begin is behind the header of a page that is not there yet: it cannot be flushed up to there.
+{
+	my $full_page = q{DO $$ BEGIN WHILE (pg_current_wal_insert_lsn() - '0/0') % 8192 <> 24 LOOP PERFORM pg_logical_emit_message(false, '', repeat('x', (random() * 100)::int)); END LOOP; END $$};
+	for my $end ([ 'a page', "$full_page;" ], [ 'a segment', 'SELECT pg_switch_wal() \\g /dev/null' ]) {
+		my $base = base();
+		prepare_by_hand($base, $_, role => 'clerk') for 0, 1;
+		gives("$end->[1]\nSELECT shard_id, action FROM order_proc.recover() ORDER BY 1", "0|rolled back\n1|rolled back", "recover() when the log ends with $end->[0]");
+	}
 }
 
 # --- lost by a shard ---------------------------------------------------------------------------------------------------
@@ -234,7 +245,7 @@ sub there { my ($base) = @_; return join '', map { $_->safe_psql('postgres', "SE
 	my $began = time;
 	my $holder = hold($shards[1]);
 	my $errors = refused('BEGIN; ' . order(1, 'late') . 'COMMIT;', '40003', 'a shard that does not confirm its commit in time');
-	cmp_ok(time - $began, '<', 4, 'is not waited for longer');
+	cmp_ok(time - $began, '<', 20, 'is not waited for longer');
 	release($holder);
 	wait_for($shards[1], "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'order_proc' AND state <> 'idle')");
 	# The shard's session may have noticed that nobody listens any more.
@@ -270,7 +281,8 @@ my $has_worker = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type
 gives($has_worker, 'f', 'order_proc.recovery_worker is off: no worker');
 $coordinator->append_conf('postgresql.conf', 'order_proc.recovery_worker = on');
 $coordinator->reload;
-sub settles { my ($name) = @_; my $began = time; while (prepared() ne '00' && time - $began < 30) { sleep 0.02; } my $took = time - $began; note sprintf '%s: %.2f s', $name, $took; cmp_ok($took, '<', 5, "$name: settled within 5 s"); }
+# How soon is measured in test/failures/settle.pl.
+sub settles { my ($name) = @_; my $began = time; while (prepared() ne '00' && time - $began < 60) { sleep 0.02; } is(prepared(), '00', "$name: settled"); }
 gives('SELECT count(*) > 0 FROM order_proc.list_orders()', 't', 'a session uses shards');
 wait_for($coordinator, $has_worker);
 pass('and there is a worker, without shared_preload_libraries');

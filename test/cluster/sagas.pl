@@ -130,7 +130,6 @@ sub stalled {
 	$do->($pid);
 	$run->finish;
 }
-sub up_again { $coordinator->poll_query_until('postgres', 'SELECT true') }
 my %by = (postgres => 'postgres', single => 'postgres', kept => 'keeper');
 for my $database (@databases) {
 	my %how = (database => $database, role => $by{$database});
@@ -146,8 +145,7 @@ for my $database (@databases) {
 		state_is($database, -1, 0, 'once');
 		gives('SELECT * FROM order_proc.recover()', '', 'a second time there is nothing to do', %how);
 	}
-	stalled($database, 'clerk', sub { kill 'KILL', $_[0] });
-	up_again();
+	stalled($database, 'clerk', sub { crash($coordinator, $_[0]) });
 	state_is($database, 1, 0, 'the server crashed', 1);
 	gives('SELECT action FROM order_proc.recover()', 'compensated', 'recover() takes it back', %how);
 	state_is($database, -1, 0, 'as before');

@@ -287,8 +287,6 @@ gives("SELECT count(*) FROM order_store.customers WHERE first_name = 'by hand'",
 # --- cancel, timeouts, broken connections ------------------------------------------------------------------------------------
 
 my $sleep = "SELECT * FROM order_proc.fan_out('SELECT pg_sleep(60)::text') AS t(x text)";
-my $soon = 0.25;
-
 # When the last of the shards ended what it did, as its log says.
 sub shards_ended {
 	my $last = 0;
@@ -300,9 +298,8 @@ sub shards_ended {
 	return $last;
 }
 for my $how ('cancel', 'statement_timeout') {
-	my ($took, $it) = (1e10);
-	# On a busy machine it has two more chances.
-	for my $try (1 .. 3) {
+	my ($took, $it);
+	{
 		my ($errors, $input, $at) = ('', '');
 		local $ENV{PGAPPNAME} = 'sleeper';
 		my $run = IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $coordinator->connstr('postgres'), ($how eq 'cancel' ? () : ('-c', 'SET statement_timeout = 1000')), '-c', $sleep ], '<', \$input, '>', '/dev/null', '2>', \$errors);
@@ -315,10 +312,10 @@ for my $how ('cancel', 'statement_timeout') {
 		IPC::Run::finish($run);
 		($it) = $errors =~ /ERROR:\s+(\S+)/;
 		$took = shards_ended() - $at;
-		last if $took <= $soon;
 	}
 	is($it, '57014', "$how of a fan-out");
-	cmp_ok($took, '<=', $soon, '  ends it on the shards soon');
+	# How soon is measured in bench/run; here, that it does not go on for the minute that it would take.
+	cmp_ok($took, '<=', 20, sprintf '  ends it on the shards, after %.0f ms', 1000 * $took);
 }
 
 sub shell_psql { my ($node, $sql) = @_; return sprintf q{\! psql -XAtq -d '%s' -c "%s" >/dev/null}, $node->connstr('postgres'), $sql; }
@@ -396,16 +393,16 @@ my $postmaster = (split /\n/, slurp_file($shards[2]->data_dir . '/postmaster.pid
 kill 'STOP', $postmaster;
 my $began = time;
 refused('SET order_proc.connect_timeout = 500; ' . create(2), '08001', 'a shard that hangs');
-cmp_ok(time - $began, '<', 3, 'holds nobody longer than connect_timeout');
+cmp_ok(time - $began, '<', 20, 'holds nobody longer than connect_timeout');
 kill 'CONT', $postmaster;
 
 # A shard that hangs while it prepares, and a COMMIT that is cancelled.
 {
 	my $pids = $shards[2]->data_dir . '/sessions';
 	my $list = sprintf(q{\! psql -XAtq -d '%s' -c "SELECT pid FROM pg_stat_activity WHERE application_name = 'order_proc'" >'%s'}, $shards[2]->connstr('postgres'), $pids);
-	my $it = run(join("\n", '\set ON_ERROR_STOP 0', 'SELECT pg_backend_pid() AS pid \gset', '\setenv PID :pid', 'BEGIN;', create(1), create(2), $list, "\\! xargs kill -STOP <'$pids'",
+	my $it = run(join("\n", '\set ON_ERROR_STOP 0', "SET order_proc.commit_timeout = '60s';", 'SELECT pg_backend_pid() AS pid \gset', '\setenv PID :pid', 'BEGIN;', create(1), create(2), $list, "\\! xargs kill -STOP <'$pids'",
 		sprintf(q{\! (sleep 0.4; psql -XAtq -d '%s' -c "SELECT pg_cancel_backend($PID)") >/dev/null 2>&1 &}, $coordinator->connstr('postgres')),
-		'SELECT clock_timestamp() AS began \gset', 'COMMIT;', q{SELECT clock_timestamp() - :'began' < '1 s' AS soon, clock_timestamp() - :'began';}, "\\! xargs kill -CONT <'$pids'"), stop => 0);
+		'SELECT clock_timestamp() AS began \gset', 'COMMIT;', q{SELECT clock_timestamp() - :'began' < '20 s' AS soon, clock_timestamp() - :'began';}, "\\! xargs kill -CONT <'$pids'"), stop => 0);
 	is($it->{state}, '57014', 'a COMMIT that is cancelled while a shard hangs');
 	like($it->{output}, qr/^t\|/m, '  is answered soon') or diag $it->{output};
 	ok($shards[2]->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'order_proc'"), '  and the shard sees that nobody is there');
@@ -419,10 +416,10 @@ kill 'CONT', $postmaster;
 	my @stopped = map { (split /\n/, slurp_file($_->data_dir . '/postmaster.pid'))[0] } @shards[ 1, 2 ];
 	kill 'STOP', @stopped;
 	my $start = time;
-	gives('SET order_proc.connect_timeout = 1000; SELECT id, reachable FROM order_proc.shard_status ORDER BY id', "0|t\n1|f\n2|f\n3|t", 'two shards that hang, in shard_status');
-	my $it = run("SET order_proc.connect_timeout = 1000; SELECT x FROM order_proc.fan_out('SELECT order_proc.shard_id()', NULL, 'warn') AS t(x int) ORDER BY x");
+	gives('SET order_proc.connect_timeout = 5000; SELECT id, reachable FROM order_proc.shard_status ORDER BY id', "0|t\n1|f\n2|f\n3|t", 'two shards that hang, in shard_status');
+	my $it = run("SET order_proc.connect_timeout = 5000; SELECT x FROM order_proc.fan_out('SELECT order_proc.shard_id()', NULL, 'warn') AS t(x int) ORDER BY x");
 	is($it->{output}, "0\n3", 'fan_out with warn gives the rows of the others');
-	cmp_ok(time - $start, '<', 3.8, 'each took one connect_timeout, not two');
+	cmp_ok(time - $start, '<', 19, 'each took one connect_timeout, not two');
 	kill 'CONT', @stopped;
 }
 
@@ -453,12 +450,16 @@ kill 'CONT', $postmaster;
 	is($place, 2, 'it is back');
 	# What the transaction did on that shard before cannot be undone by itself.
 	my $cut_off = shell_psql($shards[2], 'CHANGE') =~ s/CHANGE/$owned->(0)/er;
+	# One that waits does so each time, for 5 s.
+	my $at_once = sub {
+		my ($sql, $state, $name) = @_;
+		my ($quickest) = sort { $a <=> $b } map { my $start = time; refused($sql, $state, $name); time - $start } 1 .. 2;
+		cmp_ok($quickest, '<', 5, '  which it tells at once');
+	};
+	$at_once->('BEGIN; ' . create(6) . "\n$cut_off\n" . create(2) . ' COMMIT;', 'OP402', 'not when the transaction was there before');
+	$at_once->('BEGIN; ' . create(6) . "\n$cut_off\n" . $many->(4, 2) . ' COMMIT;', 'OP402', 'of many orders neither');
+	$at_once->($many->(2, 4) =~ s/4(.*?)\[1\]/4$1\[\]/r, '22023', 'another fault is not waited for');
 	my $start = time;
-	refused('BEGIN; ' . create(6) . "\n$cut_off\n" . create(2) . ' COMMIT;', 'OP402', 'not when the transaction was there before');
-	refused('BEGIN; ' . create(6) . "\n$cut_off\n" . $many->(4, 2) . ' COMMIT;', 'OP402', 'of many orders neither');
-	refused($many->(2, 4) =~ s/4(.*?)\[1\]/4$1\[\]/r, '22023', 'another fault is not waited for');
-	cmp_ok(time - $start, '<', 4, 'which it tells at once');
-	$start = time;
 	refused(create(2), 'OP402', 'nor for ever');
 	cmp_ok(time - $start, '>', 4.5, 'but for 5 s');
 	$shards[2]->safe_psql('postgres', $owned->(1));
@@ -473,14 +474,14 @@ kill 'CONT', $postmaster;
 	$shards[$_]->safe_psql('postgres', "SET session_replication_role = replica; INSERT INTO order_store.customers (id, first_name) SELECT c, 'run' FROM generate_series($next, @{[ $next + $run - 1 ]}) AS c WHERE c % 4 = $_ ON CONFLICT DO NOTHING") for 0 .. 3;
 	my $start = time;
 	gives("SELECT order_proc.create_customer('behind', 'the run')", $next + $run, 'create_customer jumps over a run of ids in use');
-	cmp_ok(time - $start, '<', 5, 'in a moment');
+	cmp_ok(time - $start, '<', 15, 'in a moment');
 	gives("SELECT order_proc.create_customer('and', 'on')", $next + $run + 1, 'and goes on from there');
 	refused('SELECT order_proc.customer_ids_in_use(1, 0)', '22023', 'ids in use: no count');
 	gives("SELECT order_proc.customer_ids_in_use(9223372036854775800, 65536) = decode(repeat('00', 8192), 'hex')", 't', 'ids in use: beyond the last');
 	$_->safe_psql('postgres', "SET session_replication_role = replica; DELETE FROM order_store.customers WHERE first_name = 'run'") for @shards;
 }
 
-gives("SET order_proc.idle_timeout = '200ms'; $count;\n\\! sleep 1\n\\! psql -XAtq -d '@{[ $shards[0]->connstr('postgres') ]}' -c \"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'order_proc'\"\n$count", "$orders_now\n0\n$orders_now", 'idle connections are closed while the session waits');
+gives("SET order_proc.idle_timeout = '200ms'; $count;\n\\! for try in \$(seq 300); do n=\$(psql -XAtq -d '@{[ $shards[0]->connstr('postgres') ]}' -c \"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'order_proc'\"); [ \$n = 0 ] && break; sleep 0.1; done; echo \$n\n$count", "$orders_now\n0\n$orders_now", 'idle connections are closed while the session waits');
 
 $coordinator->append_conf('postgresql.conf', "shared_preload_libraries = 'order_proc'\norder_proc.max_connections_per_shard = 2");
 $coordinator->restart;

@@ -60,11 +60,11 @@ sub left_out {
 
 # --- shards that hang ----------------------------------------------------------------------------------------------------------
 
-like(left_out("$ids $quick" . stop_all($shards[2]) . $timed->($ids) . go_on($shards[2]) . $ids, "$all\n0\n1\n3\n$all", [2], 3500, 'a shard that hangs on a connection that is open'),
+like(left_out("$ids $quick" . stop_all($shards[2]) . $timed->($ids) . go_on($shards[2]) . $ids, "$all\n0\n1\n3\n$all", [2], 20_000, 'a shard that hangs on a connection that is open'),
 	qr/did not answer within 1000 ms.*second connection/s, '  which tells why');
-left_out("$ids $quick" . stop_all(@shards[ 1, 2 ]) . $timed->($ids . $ids) . go_on(@shards[ 1, 2 ]), "$all\n0\n3\n0\n3", [ 1, 2, 1, 2 ], 5000, 'two of them, at once; then they are not connected to');
-left_out("$ids $quick BEGIN; $ids" . stop_all($shards[2]) . $timed->("$ids COMMIT;") . go_on($shards[2]) . $ids, "$all\n$all\n0\n1\n3\n$all", [2], 3500, 'in a READ COMMITTED transaction');
-left_out("BEGIN ISOLATION LEVEL REPEATABLE READ; $ids $quick" . "COMMIT;\n" . stop_all($shards[2]) . $timed->($ids) . go_on($shards[2]) . $ids, "$all\n0\n1\n3\n$all", [2], 3500, 'behind a transaction that read there');
+left_out("$ids $quick" . stop_all(@shards[ 1, 2 ]) . $timed->($ids . $ids) . go_on(@shards[ 1, 2 ]), "$all\n0\n3\n0\n3", [ 1, 2, 1, 2 ], 20_000, 'two of them, at once; then they are not connected to');
+left_out("$ids $quick BEGIN; $ids" . stop_all($shards[2]) . $timed->("$ids COMMIT;") . go_on($shards[2]) . $ids, "$all\n$all\n0\n1\n3\n$all", [2], 20_000, 'in a READ COMMITTED transaction');
+left_out("BEGIN ISOLATION LEVEL REPEATABLE READ; $ids $quick" . "COMMIT;\n" . stop_all($shards[2]) . $timed->($ids) . go_on($shards[2]) . $ids, "$all\n0\n1\n3\n$all", [2], 20_000, 'behind a transaction that read there');
 {
 	my $it = run("BEGIN ISOLATION LEVEL REPEATABLE READ; $ids $quick" . stop_all($shards[2]) . $ids, stop => 0);
 	is($it->{state}, '08006', 'not in a transaction that keeps its snapshot there') or diag $it->{output};
@@ -98,14 +98,14 @@ $shards[1]->restart;
 
 for my $level ('READ COMMITTED', 'REPEATABLE READ') {
 	my $read = "BEGIN ISOLATION LEVEL $level; $ids COMMIT;";
-	like(left_out("$atomic $ids $quick" . stop_all($shards[2]) . $timed->($read) . go_on($shards[2]) . $read, "$all\n0\n1\n3\n$all", [2], 4000, "$level, atomic: a shard that hangs"), qr/did not answer within 2000 ms/, '  which tells why');
-	left_out("$atomic $ids $quick" . dies_later($shards[3]) . $timed->($read), "$all\n0\n1\n2", [3], 4000, "$level, atomic: a shard that goes down");
+	like(left_out("$atomic $ids $quick" . stop_all($shards[2]) . $timed->($read) . go_on($shards[2]) . $read, "$all\n0\n1\n3\n$all", [2], 20_000, "$level, atomic: a shard that hangs"), qr/did not answer within 2000 ms/, '  which tells why');
+	left_out("$atomic $ids $quick" . dies_later($shards[3]) . $timed->($read), "$all\n0\n1\n2", [3], 20_000, "$level, atomic: a shard that goes down");
 	revive($shards[3]);
 	gives("$atomic $read", $all, '  and is up again');
 }
 my $suicide = sub { return fan_out("SELECT order_proc.shard_id() FROM pg_sleep(CASE WHEN order_proc.shard_id() = $_[0] AND pg_terminate_backend(pg_backend_pid()) THEN 60 ELSE 0 END)"); };
-left_out("$atomic $ids" . $timed->($suicide->(1)) . $ids, "$all\n0\n2\n3\n$all", [1], 4000, 'a session that ends with the snapshot of the cut');
-left_out("$atomic BEGIN ISOLATION LEVEL REPEATABLE READ;\n" . $timed->($suicide->(1)) . "COMMIT; $ids", "0\n2\n3\n$all", [1], 4000, 'at the first read of a REPEATABLE READ transaction as well');
+left_out("$atomic $ids" . $timed->($suicide->(1)) . $ids, "$all\n0\n2\n3\n$all", [1], 20_000, 'a session that ends with the snapshot of the cut');
+left_out("$atomic BEGIN ISOLATION LEVEL REPEATABLE READ;\n" . $timed->($suicide->(1)) . "COMMIT; $ids", "0\n2\n3\n$all", [1], 20_000, 'at the first read of a REPEATABLE READ transaction as well');
 refused("$atomic BEGIN ISOLATION LEVEL REPEATABLE READ; $ids @{[ $suicide->(1) ]}", '08006', 'not at a later one');
 refused("$atomic " . $suicide->(1) =~ s/'warn'/'error'/r, '08006', "nor with on_failure => 'error'");
 

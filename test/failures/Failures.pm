@@ -249,7 +249,7 @@ sub start_session {
 sub reached {
 	my ($self, $session) = @_;
 	my $file = $self->{coordinator}->data_dir . '/failpoint_reached';
-	for (1 .. 1000) { last if -s $file || !IPC::Run::pumpable($session->{run}); sleep 0.01; IPC::Run::pump_nb($session->{run}); }
+	for (1 .. 6000) { last if -s $file || !IPC::Run::pumpable($session->{run}); sleep 0.01; IPC::Run::pump_nb($session->{run}); }
 	return undef unless -s $file;
 	chomp(my $pid = slurp_file($file));
 	return $pid;

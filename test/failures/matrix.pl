@@ -1,7 +1,7 @@
 # Every point of a commit over two shards, times what may break there: the process, the server, a shard, the network. What the
 # client was told is what is there; both orders or none; and nothing stays prepared.
 #
-#   FAILURES_FREEZE=10   seconds that a frozen server or a silent network stays so (3)
+#   FAILURES_FREEZE=10   seconds that a frozen server or a silent network stays so where the client has to wait for it (3)
 #   FAILURES_ALL=1       everything at every point, not only at the most telling ones
 use strict;
 use warnings;
@@ -80,9 +80,11 @@ sub check {
 	$cluster->release;
 	my $frozen = $break =~ /freezes|silent/;
 	# The client is answered while the shard still hangs, or when it comes back, whatever is sooner.
-	while ($frozen && time - $released < $freeze) { sleep 0.02; IPC::Run::pump_nb($session->{run}); last unless IPC::Run::pumpable($session->{run}); }
+	my $bounded = $frozen && $point !~ /f1_before_begin|one_sent_with_call/;
+	my $lasts = $bounded ? 20 : $freeze;
+	while ($frozen && time - $released < $lasts) { sleep 0.02; IPC::Run::pump_nb($session->{run}); last unless IPC::Run::pumpable($session->{run}); }
 	my $answered = time - $released;
-	cmp_ok($answered, '<=', 2.5, sprintf('%s: the commit is answered after %.2f s', $what, $answered)) if $frozen && $point !~ /f1_before_begin|one_sent_with_call/;
+	cmp_ok($answered, '<', $lasts, sprintf('%s: the commit is answered after %.2f s', $what, $answered)) if $bounded;
 	$cluster->heal if $frozen;
 	my $told = $cluster->end_session($session);
 	$cluster->heal;
@@ -101,7 +103,7 @@ sub check_error {
 	my $session = $cluster->start_session("SET order_proc.failpoint = '$name=error'", commands($key, 1, 0));
 	is($cluster->end_session($session), 'failed', "by the $decides: $name, an error: the transaction fails");
 	is($session->{state}, '58030', '  with that error');
-	cmp_ok($cluster->settle, '<=', 5, '  nothing stays prepared');
+	ok(eval { $cluster->settle; 1 }, '  nothing stays prepared') or diag $@;
 	is($coordinator->safe_psql('postgres', "SELECT order_proc.outcome($customers[0], '${key}0') IS NULL AND order_proc.outcome($customers[1], '${key}1') IS NULL"), 't', '  and nothing is there');
 }
 for (sort keys %points) {
