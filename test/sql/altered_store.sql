@@ -13,7 +13,7 @@ SELECT order_proc.create_store() \g /dev/null
 CREATE SCHEMA altered;
 SET search_path = altered, public;
 SET TimeZone = 'UTC';
-SET statement_timeout = '50s';
+SET statement_timeout = '2min';
 SELECT no_plan();
 
 SELECT order_proc.create_customer('Ana', 'de la Cruz', 'ana@example.org', 1) \g /dev/null

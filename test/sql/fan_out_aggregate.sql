@@ -429,7 +429,7 @@ ALTER TABLE order_store.orders DISABLE ROW LEVEL SECURITY;
 SELECT is(outcome('SET LOCAL transaction_read_only = on; ' || :'count_them'), 'ok', 'in a read-only transaction');
 SELECT is(outcome('SELECT * FROM order_proc.fan_out_aggregate(''SELECT sum(1 / (id - id)) FROM order_store.orders'') AS t (n numeric)'), '22012 division by zero', 'an error on a shard');
 SELECT is(outcome('SELECT * FROM order_proc.fan_out_aggregate(''SELECT 1 / (count(*) - count(*)) FROM order_store.orders'') AS t (n bigint)'), '22012 division by zero', 'an error here');
-SET statement_timeout = 300;
+SET statement_timeout = 1500;
 SELECT is(outcome('SELECT * FROM order_proc.fan_out_aggregate(''SELECT count(*) FROM order_store.orders a' || (SELECT string_agg(format(' JOIN order_store.orders b%s USING (customer_id)', i), '') FROM generate_series(1, 12) AS i) || ''') AS t (n bigint)'), '57014', 'a timeout');
 RESET statement_timeout;
 
