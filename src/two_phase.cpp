@@ -39,6 +39,9 @@ namespace {
 /// How long an abort waits for the shards: a cancel is answered soon. What they do not confirm by
 /// then is for the resolver.
 constexpr int abort_timeout = 150;
+/// Those that are about to prepare, or to fail as another did, do so in less time than a cancel
+/// takes.
+constexpr int abort_grace = 20;
 
 CommitRows decisions{
     Table::commit_log, INT4ARRAYOID,
@@ -95,7 +98,20 @@ bool has_prepared(const remote::Connection& connection) {
          std::string_view(PQcmdStatus(connection.result)) == "PREPARE TRANSACTION";
 }
 
+/// A shard that has said that it failed has nothing prepared, and its connection is of use.
+void note_failure(remote::Connection& connection) {
+  if (connection.in_flight || connection.lost || connection.error == nullptr ||
+      remote::was_fatal(connection))
+    return;
+  connection.prepared_here = false;
+  // PREPARE itself ends the transaction when it fails.
+  if (PQtransactionStatus(connection.link) != PQTRANS_IDLE) return;
+  connection.settings.known = false;
+  remote::transaction_over(connection);
+}
+
 void require_prepared(remote::Connection& connection) {
+  note_failure(connection);
   remote::raise_error(connection);
   if (has_prepared(connection)) return;
   ereport(ERROR, errcode(ERRCODE_TRANSACTION_ROLLBACK),
@@ -231,18 +247,18 @@ void prepare(std::span<remote::Connection* const> written, bool here) {
 
 /// Ends the prepared transactions all at once; true when each shard said so.
 bool end_prepared(std::span<remote::Connection* const> prepared, const char* command,
-                  int milliseconds) {
+                  remote::Deadline deadline) {
   std::array<char, 128> text;
-  const remote::Deadline deadline = remote::after_milliseconds(milliseconds);
   (void)remote::finish_all(prepared, remote::Interrupts::hold, deadline);
   for (remote::Connection* const connection : prepared) {
-    if (connection->in_flight || connection->lost) continue;
+    if (!connection->prepared_here || connection->in_flight || connection->lost) continue;
     snprintf(text.data(), text.size(), "%s '%s'", command, connection->gid.data());
     remote::send_quietly(*connection, text.data());
     if (connection == prepared.front()) ORDER_PROC_FAILPOINT("f14_commit_prepared_first");
   }
   bool all = remote::finish_all(prepared, remote::Interrupts::hold, deadline);
   for (remote::Connection* const connection : prepared) {
+    if (!connection->prepared_here) continue;
     const bool done = !connection->in_flight && !connection->lost && connection->error == nullptr;
     remote::transaction_over(*connection);
     if (!done) remote::close_connection(*connection);
@@ -269,11 +285,21 @@ void committed(std::span<remote::Connection* const> prepared) {
     return;
   }
   ORDER_PROC_FAILPOINT("f13_before_commit_prepared");
-  if (end_prepared(prepared, "COMMIT PREPARED", remote::commit_timeout))
+  if (end_prepared(prepared, "COMMIT PREPARED", remote::after_milliseconds(remote::commit_timeout)))
     return want_worker_sometimes();
   want_worker();
   ereport(WARNING, errmsg("the transaction is committed, but a shard has yet to carry it out"),
           errhint("SELECT * FROM order_proc.recover();"));
+}
+
+/// Ends what shards are still at.
+void stop_preparing(std::span<remote::Connection* const> prepared, remote::Deadline deadline) {
+  if (!remote::finish_all(prepared, remote::Interrupts::hold,
+                          remote::after_milliseconds(abort_grace))) {
+    (void)remote::cancel(prepared, deadline);
+    (void)remote::finish_all(prepared, remote::Interrupts::hold, deadline);
+  }
+  for (remote::Connection* const connection : prepared) note_failure(*connection);
 }
 
 void aborted(std::span<remote::Connection* const> prepared) {
@@ -283,10 +309,11 @@ void aborted(std::span<remote::Connection* const> prepared) {
     return want_worker();
   }
   // It has, and then the local commit failed.
-  const bool done = present.decided
-                        ? end_prepared(prepared, "COMMIT PREPARED", remote::commit_timeout)
-                        : end_prepared(prepared, "ROLLBACK PREPARED", abort_timeout);
-  if (!done) want_worker();
+  const remote::Deadline deadline =
+      remote::after_milliseconds(present.decided ? remote::commit_timeout : abort_timeout);
+  if (!present.decided) stop_preparing(prepared, deadline);
+  if (!end_prepared(prepared, present.decided ? "COMMIT PREPARED" : "ROLLBACK PREPARED", deadline))
+    want_worker();
 }
 
 }  // namespace
@@ -355,7 +382,7 @@ void take_back(std::span<remote::Connection* const> connections) {
     else if (!lost)
       (void)remote::undo_call(*connection, 0);
   }
-  (void)end_prepared({prepared, count}, "ROLLBACK PREPARED", patience);
+  (void)end_prepared({prepared, count}, "ROLLBACK PREPARED", remote::after_milliseconds(patience));
   present.with_call = false;
   pg::release_lock(pg::LockKind::commit, present.gid.nonce);
   leave_commit_barrier();

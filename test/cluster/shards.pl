@@ -298,21 +298,16 @@ sub shards_ended {
 	return $last;
 }
 for my $how ('cancel', 'statement_timeout') {
-	my ($took, $it);
-	{
-		my ($errors, $input, $at) = ('', '');
-		local $ENV{PGAPPNAME} = 'sleeper';
-		my $run = IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $coordinator->connstr('postgres'), ($how eq 'cancel' ? () : ('-c', 'SET statement_timeout = 1000')), '-c', $sleep ], '<', \$input, '>', '/dev/null', '2>', \$errors);
-		$_->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND application_name = 'order_proc')") for $shards[3];
-		if ($how eq 'cancel') {
-			$at = $coordinator->safe_psql('postgres', "SELECT extract(epoch FROM clock_timestamp()), pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'sleeper' AND pid <> pg_backend_pid()") =~ s/\|.*//r;
-		} else {
-			$at = 1 + $coordinator->safe_psql('postgres', "SELECT extract(epoch FROM query_start) FROM pg_stat_activity WHERE application_name = 'sleeper' AND pid <> pg_backend_pid()");
-		}
-		IPC::Run::finish($run);
-		($it) = $errors =~ /ERROR:\s+(\S+)/;
-		$took = shards_ended() - $at;
+	my ($errors, $input, $from) = ('', '', 1 + time);
+	local $ENV{PGAPPNAME} = 'sleeper';
+	my $run = IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $coordinator->connstr('postgres'), ($how eq 'cancel' ? () : ('-c', 'SET statement_timeout = 1000')), '-c', $sleep ], '<', \$input, '>', '/dev/null', '2>', \$errors);
+	if ($how eq 'cancel') {
+		$shards[3]->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND application_name = 'order_proc')");
+		$from = $coordinator->safe_psql('postgres', "SELECT extract(epoch FROM clock_timestamp()), pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'sleeper' AND pid <> pg_backend_pid()") =~ s/\|.*//r;
 	}
+	IPC::Run::finish($run);
+	my ($it) = $errors =~ /ERROR:\s+(\S+)/;
+	my $took = shards_ended() - $from;
 	is($it, '57014', "$how of a fan-out");
 	# How soon is measured in bench/run; here, that it does not go on for the minute that it would take.
 	cmp_ok($took, '<=', 20, sprintf '  ends it on the shards, after %.0f ms', 1000 * $took);
@@ -381,6 +376,23 @@ orders_are(1, 'is rolled back');
 		my ($all) = grep { $kept->($failing) eq '0,1,2,3' } 1 .. 10;
 		ok($all, 'an error of all shards costs no connection');
 	}
+	# Deferred constraints: of one shard, of all; and a COMMIT that is cancelled while they take long.
+	$coordinator->safe_psql('postgres', "SELECT count(*) FROM order_proc.fan_out_exec(\$q\$$_\$q\$)") for 'CREATE TABLE public.late (n int)',
+		q{CREATE FUNCTION public.late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.n = 2 THEN PERFORM pg_catalog.pg_sleep(60); ELSIF NEW.n = 1 OR order_proc.shard_id() = 1 THEN RAISE EXCEPTION USING ERRCODE = ''P4321''; END IF; RETURN NULL; END'},
+		'CREATE CONSTRAINT TRIGGER late AFTER INSERT ON public.late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.late()';
+	for my $decides ('off', 'on') {
+		my $late = sub { return "SET order_proc.last_shard_decides = $decides; SELECT FROM order_proc.fan_out_exec('INSERT INTO public.late VALUES ($_[0])')"; };
+		refused($late->($_), 'P4321', "last_shard_decides $decides, what is deferred fails on " . ($_ ? 'all shards' : 'a shard')) for 0, 1;
+		for my $n (0, 1) {
+			my ($all) = grep { $kept->($late->($n)) eq '0,1,2,3' } 1 .. 10;
+			ok($all, '  which costs no connection');
+		}
+		my $cancel = sprintf q{\! (until [ "$(psql -XAtq -d '%1$s' -c "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'order_proc' AND wait_event = 'PgSleep'")" = 1 ]; do sleep 0.1; done; psql -XAtq -d '%2$s' -c "SELECT pg_cancel_backend($PID)") >/dev/null 2>&1 &},
+			$shards[2]->connstr('postgres'), $coordinator->connstr('postgres');
+		my ($all) = grep { $kept->("SET order_proc.commit_timeout = '60s';\nSELECT pg_backend_pid() AS pid \\gset\n\\setenv PID :pid\n$cancel\n" . $late->(2)) eq '0,1,2,3' } 1 .. 10;
+		ok($all, '  nor does the cancel of one that takes long');
+	}
+	is($_->safe_psql('postgres', 'SELECT (SELECT count(*) FROM public.late), (SELECT count(*) FROM pg_prepared_xacts)'), '0|0', 'nothing of it is there') for @shards;
 	$kept_after->('CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw; CREATE USER MAPPING FOR CURRENT_USER SERVER other; DROP SERVER other CASCADE', '0,1,2,3', 'another server changes no connection');
 	$kept_after->("ALTER SERVER s1 OPTIONS (ADD keepalives '1')", '0,2,3', 'an altered server is connected to anew');
 	$kept_after->("ALTER SERVER s1 OPTIONS (DROP keepalives); ALTER USER MAPPING FOR CURRENT_USER SERVER s2 OPTIONS (ADD user 'postgres')", '0,3', 'and by an altered mapping');
