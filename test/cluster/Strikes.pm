@@ -18,7 +18,7 @@ my ($work, $patience) = (250, 30_000);
 # Makes the function that strike() calls, in a database of the victim's server.
 sub make_strike {
 	my ($node, $database) = @_;
-	$node->safe_psql($database // 'postgres', slurp_file(dirname(__FILE__) . '/strike.sql'));
+	$node->safe_psql($database // 'postgres', slurp_file(dirname(__FILE__) . '/../strike.sql'));
 }
 
 # Calls `how` (pg_cancel_backend, pg_terminate_backend, or statement_timeout for a session that has one of `age`) for the backend named

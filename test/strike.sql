@@ -1,4 +1,4 @@
--- A session is cancelled or ended at a chosen moment, see Strikes.pm: by the tests, and for the figures of bench/run.
+-- A session is cancelled or ended at a chosen moment, see cluster/Strikes.pm: by the tests, and for the figures of bench/run.
 CREATE FUNCTION public.processor_time(pid int, before double precision) RETURNS double precision LANGUAGE plpgsql AS $$
 DECLARE
   fields text[] := string_to_array(split_part(pg_read_file('/proc/' || pid || '/stat', 0, 4096, true), ') ', 2), ' ');
