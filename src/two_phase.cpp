@@ -36,13 +36,6 @@ namespace order_proc {
 
 namespace {
 
-/// How long an abort waits for the shards: a cancel is answered soon. What they do not confirm by
-/// then is for the resolver.
-constexpr int abort_timeout = 150;
-/// Those that are about to prepare, or to fail as another did, do so in less time than a cancel
-/// takes.
-constexpr int abort_grace = 20;
-
 CommitRows decisions{
     Table::commit_log, INT4ARRAYOID,
     pg::Statement{"INSERT INTO order_store.commit_log (gid, shard_ids) VALUES ($1, $2)", TEXTOID,
@@ -292,10 +285,10 @@ void committed(std::span<remote::Connection* const> prepared) {
           errhint("SELECT * FROM order_proc.recover();"));
 }
 
-/// Ends what shards are still at.
+/// Waits a moment for what shards are still at, then cancels it.
 void stop_preparing(std::span<remote::Connection* const> prepared, remote::Deadline deadline) {
   if (!remote::finish_all(prepared, remote::Interrupts::hold,
-                          remote::after_milliseconds(abort_grace))) {
+                          remote::after_milliseconds(remote::abort_grace))) {
     (void)remote::cancel(prepared, deadline);
     (void)remote::finish_all(prepared, remote::Interrupts::hold, deadline);
   }
@@ -310,7 +303,7 @@ void aborted(std::span<remote::Connection* const> prepared) {
   }
   // It has, and then the local commit failed.
   const remote::Deadline deadline =
-      remote::after_milliseconds(present.decided ? remote::commit_timeout : abort_timeout);
+      remote::after_milliseconds(present.decided ? remote::commit_timeout : remote::abort_timeout);
   if (!present.decided) stop_preparing(prepared, deadline);
   if (!end_prepared(prepared, present.decided ? "COMMIT PREPARED" : "ROLLBACK PREPARED", deadline))
     want_worker();

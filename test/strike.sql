@@ -1,14 +1,17 @@
 -- A session is cancelled or ended at a chosen moment, see cluster/Strikes.pm: by the tests, and for the figures of bench/run.
 CREATE FUNCTION public.processor_time(pid int, before double precision) RETURNS double precision LANGUAGE plpgsql AS $$
 DECLARE
-  fields text[] := string_to_array(split_part(pg_read_file('/proc/' || pid || '/stat', 0, 4096, true), ') ', 2), ' ');
+  fields text[];
 BEGIN
-  -- utime and stime; a process that ends just now has none.
+  fields := string_to_array(split_part(pg_read_file('/proc/' || pid || '/stat', 0, 4096, true), ') ', 2), ' ');
+  -- utime and stime; a process that has just ended has none.
   RETURN coalesce(nullif(fields[12]::double precision + fields[13]::double precision, 0) * 10, before);
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN internal_error OR undefined_file THEN
+  -- It ended when its file was open already (ESRCH, for which the server has no SQLSTATE of its own).
   RETURN before;
 END
 $$;
+COMMENT ON FUNCTION public.processor_time IS 'Milliseconds of a processor that a process has used, in steps of 10; `before` when it is gone.';
 CREATE FUNCTION public.strike(application text, statement text, how text, from_lines bigint, to_lines bigint, age double precision,
   OUT elapsed double precision, OUT processor double precision) LANGUAGE plpgsql AS $$
 DECLARE

@@ -23,14 +23,8 @@ bool may_commit_with_call = true;
 /// are held.
 bool was_committed_with_call = false;
 
-/// How long an abort waits for the shards: a cancel is answered soon, and a shard whose connection
-/// is closed rolls back by itself. That of a subtransaction, which needs the connection, waits
-/// longer.
-constexpr int abort_timeout = 150;
+/// The abort of a subtransaction needs the connection, and waits longer than abort_timeout.
 constexpr int subtransaction_abort_timeout = 1000;
-/// And for those that are still at a call, which end it, most likely with the same error, in less
-/// time than a new connection takes. The others' calls end with their connections.
-constexpr int abort_grace = 20;
 
 CommitProtocol commit_protocol{};
 

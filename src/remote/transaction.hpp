@@ -81,6 +81,13 @@ void transaction_over(Connection& connection);
 /// order_proc.commit_timeout: how long a commit waits for a shard that does not answer.
 extern int commit_timeout;
 
+/// Milliseconds that an abort waits for the shards: a cancel is answered soon, and a shard whose
+/// connection is closed rolls back by itself; what it has prepared is for the resolver.
+inline constexpr int abort_timeout = 150;
+/// And first for those that are still at something, which end it, most likely with the same error,
+/// in less time than a cancel or a new connection takes.
+inline constexpr int abort_grace = 20;
+
 void define_transaction_settings();
 
 }  // namespace order_proc::remote
