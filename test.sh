@@ -77,7 +77,7 @@ pgxs() {
 }
 
 compile() { pgxs "$1" CXX="$2" -j "$(nproc)" all; }
-lints() { pgxs "$1" CXX="$2" --keep-going lint; }
+lints() { pgxs "$1" CXX="$2" -j "$(nproc)" --output-sync=target --keep-going lint; }
 
 # cmake_build FOLDER "TARGET..." [option...]
 cmake_build() {
@@ -140,7 +140,7 @@ pgxs_install() {
 
 ubsan_install() {
   private_postgres "$work/ubsan-postgres" &&
-    cmake_build "$work/cmake-ubsan" all -DSANITIZE=undefined -DFAILPOINTS=ON -DPG_CONFIG="$work/ubsan-postgres$bindir/pg_config" &&
+    cmake_build "$work/cmake-ubsan" order_proc -DSANITIZE=undefined -DFAILPOINTS=ON -DPG_CONFIG="$work/ubsan-postgres$bindir/pg_config" &&
     as_user cmake --install "$work/cmake-ubsan"
 }
 

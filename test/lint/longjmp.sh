@@ -13,72 +13,54 @@ set -euo pipefail
 # A non-constant static local takes a guard that an ereport in its initialiser leaves locked for ever; a throw
 # crosses C frames and ends the server.
 readonly everywhere='__cxa_guard_acquire|__cxa_throw|__cxa_rethrow|__cxa_throw_bad_array_new_length|__cxa_bad_cast|__cxa_bad_typeid|__cxa_allocate_exception|_Znw.*|_Zna.*|_ZSt[0-9]*__throw_.*'
-declare -rA landing_pad=(
-  [gcc]='__gxx_personality_v0'
-  [clang]='_Unwind_Resume|__clang_call_terminate|_ZSt9terminatev|__cxa_begin_catch'
-)
+readonly gcc_landing_pad='__gxx_personality_v0'
+readonly clang_landing_pad='_Unwind_Resume|__clang_call_terminate|_ZSt9terminatev|__cxa_begin_catch'
 
-# The compiler that made the object and, for g++ and clang alike, the switches it was given.
-section() { readelf -p "$1" "$2" 2>/dev/null | sed -n 's/^ *\[ *[0-9a-f]*\] *//p'; }
+# judge: what readelf says of objects, on standard input; readelf names an object only when there are several.
+# One pass over all of them, because every build waits for it.
+judge() {
+  awk -v object="$1" -v everywhere="$everywhere" -v gcc="$gcc_landing_pad" -v clang="$clang_landing_pad" '
+    # Everything that is known of an object, at its end.
+    function finish(    level, found, landing_pad, name, word, words, n, i) {
+      level = ""
+      n = split(switches, words, " ")
+      for (i = 1; i <= n; i++) { word[words[i]]; if (words[i] ~ /^-O/) level = words[i] }
+      if (compiler == "") refuse("neither g++ nor clang made it (or it is LTO bytecode)")
+      else if (n == 0) refuse("does not say how it was compiled, add -frecord-gcc-switches")
+      else if ("-fno-exceptions" in word) refuse("compiled with -fno-exceptions, which hides what is looked for")
+      else if (switches ~ / -flto/ && !("-ffat-lto-objects" in word)) refuse("compiled with -flto but without -ffat-lto-objects")
+      else if (level == "" || level == "-O0") unoptimised++
+      else {
+        judged++
+        landing_pad = compiler == "clang" ? clang : gcc
+        for (name in undefined) if (name ~ "^(" everywhere "|" landing_pad ")$") refuse(name)
+        # It runs when the library is loaded, where nobody catches anything.
+        if (constructor) refuse("a static object with a constructor (.init_array)")
+      }
+    }
+    function refuse(why) { print "longjmp: " object ": " why | "c++filt >&2"; bad = 1 }
+    function begin(name) { object = name; section = compiler = switches = ""; constructor = 0; split("", undefined) }
 
-compiler_of() {
-  case $(section .comment "$1") in
-    *clang*) echo clang ;;
-    *GCC*) echo gcc ;;
-    *) echo unknown ;;
-  esac
+    /^File: / { if (begun++) finish(); begin(substr($0, 7)) }
+    /^String dump of section / { section = $5 }
+    section == "" && / \.(init_array|ctors)/ { constructor = 1 }
+    section == "" && $7 == "UND" && NF > 7 { undefined[$8] }
+    section ~ /comment/ && /clang/ { compiler = "clang" }
+    section ~ /comment/ && /GCC/ && compiler == "" { compiler = "gcc" }
+    # The compiler, and for g++ and clang alike the switches it was given.
+    section ~ /command.line/ && sub(/^ *\[ *[0-9a-f]+\] +/, "") { switches = switches " " $0 }
+
+    END {
+      finish()
+      if (bad) exit 1
+      if (unoptimised) print "longjmp: " unoptimised " objects NOT judged: compiled without optimisation, use -O1 or more"
+      if (judged) print "longjmp: OK, " judged " objects"
+    }'
 }
 
-# What forbids judging the object, if anything.
-obstacle() {
-  local object=$1 switches level
-  [ -r "$object" ] || { echo 'no such file'; return; }
-  [ "$(compiler_of "$object")" != unknown ] || { echo 'neither g++ nor clang made it (or it is LTO bytecode)'; return; }
-  switches=" $(section .GCC.command.line "$object") "
-  [ "$switches" != '  ' ] || { echo 'does not say how it was compiled, add -frecord-gcc-switches'; return; }
-  [[ $switches != *' -fno-exceptions '* ]] || { echo 'compiled with -fno-exceptions, which hides what is looked for'; return; }
-  if [[ $switches == *' -flto'* && $switches != *' -ffat-lto-objects '* ]]; then
-    echo 'compiled with -flto but without -ffat-lto-objects'
-    return
-  fi
-  level=$(grep -oE -- ' -O[^ ]*' <<<"$switches" | tail -n 1 || true)
-  case $level in
-    ''|' -O0') echo 'O0' ;;
-  esac
-}
-
-offences() {
-  local object=$1 compiler
-  compiler=$(compiler_of "$object")
-  nm --undefined-only "$object" | awk '{print $NF}' | grep -xE "$everywhere|${landing_pad[$compiler]}" || true
-  # A static with a constructor runs at LoadLibrary, where nobody catches anything.
-  if readelf -SW "$object" | grep -qE ' \.(init_array|ctors)'; then echo 'a static object with a constructor (.init_array)'; fi
-}
-
-main() {
-  local object why found bad=0 judged=0 unoptimised=0
-  [ $# -gt 0 ] || { echo 'longjmp: no objects to judge' >&2; exit 1; }
-  for object in "$@"; do
-    why=$(obstacle "$object")
-    if [ "$why" = O0 ]; then
-      unoptimised=$((unoptimised + 1))
-    elif [ -n "$why" ]; then
-      echo "longjmp: $object: $why" >&2
-      bad=1
-    else
-      judged=$((judged + 1))
-      found=$(offences "$object" | c++filt | sort -u)
-      if [ -n "$found" ]; then
-        printf '%s\n' "longjmp: $object: ${found//$'\n'/$'\n'longjmp: $object: }" >&2
-        bad=1
-      fi
-    fi
-  done
-  [ "$bad" = 0 ] || exit 1
-  if [ "$unoptimised" -gt 0 ]; then
-    echo "longjmp: $unoptimised objects NOT judged: compiled without optimisation, use -O1 or more"
-  fi
-  [ "$judged" = 0 ] || echo "longjmp: OK, $judged objects"
-}
-
-main "$@"
+[ $# -gt 0 ] || { echo 'longjmp: no objects to judge' >&2; exit 1; }
+for object in "$@"; do
+  [ -r "$object" ] || { echo "longjmp: $object: no such file" >&2; exit 1; }
+done
+# What an object does not have, readelf warns of; what it cannot read is an object that no compiler made.
+{ readelf -W -S -s -p .comment -p .GCC.command.line "$@" 2>/dev/null || true; } | judge "$1"

@@ -53,6 +53,18 @@ longjmp_lint() {
     said 'sample.o: '
   done
 
+  # Of several objects, the one that it is.
+  compile "$lint/samples/trips_guard.cpp" "$object" -O2
+  for source in "$lint"/samples/clean_*.cpp; do compile "$source" "$scratch/$(basename "$source").o" -O2; done
+  must passes 'longjmp.sh on several objects' "$lint/longjmp.sh" "$scratch"/clean_*.o
+  must fails 'longjmp.sh on several objects, the last of which trips' "$lint/longjmp.sh" "$scratch"/clean_*.o "$object"
+  said 'sample.o: '
+  must fails 'longjmp.sh on several objects, the first of which trips' "$lint/longjmp.sh" "$object" "$scratch"/clean_*.o
+  said 'sample.o: '
+  must fails 'longjmp.sh on several objects, one of which is none' "$lint/longjmp.sh" "$scratch"/clean_*.o "$source"
+  said "$source: neither"
+  must fails 'longjmp.sh on an object that is not there' "$lint/longjmp.sh" "$scratch"/clean_*.o "$scratch/none.o"
+
   source=$lint/samples/trips_guard.cpp
   compile "$source" "$object" -O2 -O0
   must passes 'longjmp.sh at -O0' "$lint/longjmp.sh" "$object"
