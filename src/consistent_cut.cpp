@@ -277,7 +277,10 @@ void end_unused_cut(std::span<remote::Connection* const> connections) {
 }
 
 bool reads_may_lag() {
-  return read_consistency == read_eventual;
+  // A standby cannot begin what may write or be serializable.
+  const bool standby_can =
+      !IsolationUsesXactSnapshot() || (XactReadOnly && !IsolationIsSerializable());
+  return standby_can && read_consistency == read_eventual;
 }
 
 void define_cut_settings() {

@@ -192,7 +192,7 @@ Datum order_proc_outcome(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(order_proc_purge_idempotency_keys);
 Datum order_proc_purge_idempotency_keys(PG_FUNCTION_ARGS) {
-  if (const Cluster* const cluster = routed({}))
+  if (const Cluster* const cluster = routed(deletes_keys))
     return sum_over_shards(fcinfo, *cluster, remote::Use::write);
   const Datum older_than = pg::Args(fcinfo).datum(0, "older_than");
   const Datum zero = IntervalPGetDatum(static_cast<Interval*>(palloc0(sizeof(Interval))));

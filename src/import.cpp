@@ -104,8 +104,8 @@ const Cluster* cluster_to_load(const Store& store) {
             errmsg("a coordinator imports from version %s on",
                    core::layouts[core::routed_imports_since].data()),
             errhint("ALTER EXTENSION order_proc UPDATE; on the shards and here."));
-  const Cluster* const cluster = routed(makes_orders);
-  if (import_create_customers) (void)routed(makes_customers);
+  const Cluster* const cluster = routed(imports_orders);
+  if (import_create_customers) (void)routed(imports_customers);
   auto* const copy = static_cast<Cluster*>(palloc(sizeof(Cluster)));
   *copy = *cluster;
   return copy;

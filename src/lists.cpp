@@ -118,7 +118,7 @@ Datum order_proc_list_orders(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(order_proc_order_counts);
 Datum order_proc_order_counts(PG_FUNCTION_ARGS) {
-  if (const Cluster* const cluster = routed(reads_orders)) return merge_counts(fcinfo, *cluster);
+  if (const Cluster* const cluster = routed(reads_statuses)) return merge_counts(fcinfo, *cluster);
   return list(fcinfo, counts, {});
 }
 

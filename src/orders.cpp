@@ -55,7 +55,7 @@ PG_FUNCTION_INFO_V1(order_proc_refresh_order_totals);
 Datum order_proc_refresh_order_totals(PG_FUNCTION_ARGS) {
   const pg::Args args(fcinfo);
   (void)args.get_int64s(0, "order_ids");
-  if (const Cluster* const cluster = routed(changes_orders))
+  if (const Cluster* const cluster = routed(changes_totals))
     return refresh_on_shards(fcinfo, *cluster, args.get_int64s(0, "order_ids"));
   const pg::Value order_ids(args.datum(0, "order_ids"));
   (void)open_store({{Table::orders, RowExclusiveLock}, {Table::order_items, AccessShareLock}});

@@ -84,6 +84,7 @@ Datum order_proc_create_restore_point(PG_FUNCTION_ARGS) {
     mark_all({}, name, results);
     return results.done();
   }
+  require_original(here);
   const auto connections = connect_all(here, false);
   close_commit_barrier(connections);
   mark_all(connections, name, results);

@@ -17,11 +17,40 @@ namespace order_proc {
 
 namespace {
 
+void require_sequence(const Store& store, const char* name) {
+  const Oid sequence = get_relname_relid(name, store.schema);
+  if (OidIsValid(sequence) &&
+      pg_class_aclcheck(sequence, GetUserId(), ACL_USAGE | ACL_UPDATE) != ACLCHECK_OK)
+    aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SEQUENCE, name);
+}
+
+/// The numbers of columns, of which the store's layout may not have all (yet).
+struct Numbers {
+  Numbers(Oid table, Need::Columns names) {
+    for (const char* name : names) numbers[count++] = get_attnum(table, name);
+  }
+  std::span<const AttrNumber> span() const { return {numbers.data(), count}; }
+
+  std::array<AttrNumber, 9> numbers;
+  std::size_t count = 0;
+};
+
+/// Whether the executor would let the caller; columns count when he has no right on the table.
+bool caller_may(Oid table, const Need& need) {
+  if (pg_class_aclmask(table, GetUserId(), need.privileges, ACLMASK_ALL) == need.privileges)
+    return pg::caller_may({table, need.privileges, {}, {}});
+  return pg::caller_may({table, need.privileges, Numbers(table, need.selected).span(),
+                         Numbers(table, need.inserted).span(),
+                         Numbers(table, need.updated).span()});
+}
+
 void require(const Store& store, const Need& need) {
   const Oid table = store.table(need.table);
   const char* const name = get_rel_name(table);
-  if (!pg::caller_may({table, need.privileges, {}, {}}))
+  if (need.privileges != ACL_NO_RIGHTS && !caller_may(table, need))
     aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, name);
+  if (need.sequence != nullptr) require_sequence(store, need.sequence);
+  if (need.privileges == ACL_NO_RIGHTS) return;
   if (check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
     ereport(
         ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

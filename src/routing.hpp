@@ -2,6 +2,7 @@
 // binary. The caller needs on the coordinator's own tables what the call needs there.
 #pragma once
 
+#include "needs.hpp"
 #include "cluster.hpp"
 #include "pg/args.hpp"
 #include "pg/spi.hpp"
@@ -10,25 +11,9 @@
 
 namespace order_proc {
 
-/// What a call does to a table.
-struct Need {
-  Table table;
-  AclMode privileges;
-};
-
-inline constexpr std::array reads_orders{Need{Table::orders, ACL_SELECT}};
-inline constexpr std::array reads_orders_and_items{Need{Table::orders, ACL_SELECT},
-                                                   Need{Table::order_items, ACL_SELECT}};
-inline constexpr std::array makes_orders{Need{Table::orders, ACL_INSERT},
-                                         Need{Table::order_items, ACL_INSERT},
-                                         Need{Table::customers, ACL_SELECT}};
-inline constexpr std::array changes_orders{Need{Table::orders, ACL_SELECT | ACL_UPDATE}};
-inline constexpr std::array deletes_orders{Need{Table::orders, ACL_SELECT | ACL_DELETE}};
-inline constexpr std::array makes_customers{Need{Table::customers, ACL_INSERT}};
-inline constexpr std::array makes_items{Need{Table::order_items, ACL_INSERT}};
-
 /// The store's cluster, when this database coordinates one and the call has to go to its shards;
-/// else null. Checks `needs`: 42501, and 0A000 where row security would apply to the caller.
+/// else null. Checks `needs` as the executor would here: 42501, and 0A000 where row security would
+/// apply to the caller.
 const Cluster* routed(std::span<const Need> needs);
 
 /// The same for what goes to all shards and asks for no rights of the caller's on tables: which

@@ -21,9 +21,13 @@ extern "C" {
 PG_FUNCTION_INFO_V1(order_proc_new_order_id);
 Datum order_proc_new_order_id(PG_FUNCTION_ARGS) {
   const int64 customer_id = pg::Args(fcinfo).get_int64(0, "customer_id");
-  // A value of the shard's sequence: nothing to commit.
-  if (const Cluster* const cluster = routed({}))
-    return call_on_shard(fcinfo, route_of_customer(*cluster, customer_id), remote::Use::read);
+  if (const Cluster* const cluster = routed(takes_order_ids)) {
+    PreventCommandIfReadOnly("nextval()");
+    PreventCommandIfParallelMode("nextval()");
+    // Not on a standby.
+    return call_on_shard(fcinfo, route_of_customer(*cluster, customer_id),
+                         remote::Use::transaction);
+  }
   PG_RETURN_INT64(next_order_id(open_store(), customer_id));
 }
 

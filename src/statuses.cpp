@@ -224,7 +224,7 @@ Datum order_proc_update_order_status(PG_FUNCTION_ARGS) {
   const int64 order_id = args.get_int64(0, "order_id");
   const pg::Text wanted = args.get_text(1, "new_status");
   const pg::Text expected = args.find_text(2);
-  if (const Cluster* const cluster = routed(changes_orders))
+  if (const Cluster* const cluster = routed(changes_statuses))
     return call_on_shard(fcinfo, route_of_order(*cluster, order_id), remote::Use::write);
   const Store store = open_store({{Table::orders, RowExclusiveLock}});
   refresh(store);

@@ -45,6 +45,7 @@ struct TableAccess {
   AclMode privileges;
   std::span<const AttrNumber> selected;
   std::span<const AttrNumber> inserted;
+  std::span<const AttrNumber> updated = {};
 };
 
 /// A range table of one table, with what a statement would do to it.
@@ -72,12 +73,14 @@ inline RangeTable range_table(const TableAccess& access) {
   permissions->requiredPerms = access.privileges;
   permissions->selectedCols = columns(access.selected);
   permissions->insertedCols = columns(access.inserted);
+  permissions->updatedCols = columns(access.updated);
   entry->perminfoindex = 1;
   return {list_make1(entry), list_make1(permissions)};
 #else
   entry->requiredPerms = access.privileges;
   entry->selectedCols = columns(access.selected);
   entry->insertedCols = columns(access.inserted);
+  entry->updatedCols = columns(access.updated);
   return {list_make1(entry), NIL};
 #endif
 }

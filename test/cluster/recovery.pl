@@ -328,7 +328,7 @@ $coordinator->reload;
 
 my $copied = refused('SELECT order_proc.list_orders()', 'OP503', 'a clone by CREATE DATABASE ... TEMPLATE', database => 'clone');
 like($copied, qr/HINT:.*order_proc\.adopt_cluster\(\)/, 'with the way on');
-refused($_, 'OP503', "a clone: $_", database => 'clone') for 'SELECT * FROM order_proc.recover()', order(0, 'copy'), "SELECT order_proc.add_shard('s0')", 'SELECT * FROM order_proc.shard_status', 'SELECT * FROM order_proc.in_doubt';
+refused($_, 'OP503', "a clone: $_", database => 'clone') for 'SELECT * FROM order_proc.recover()', order(0, 'copy'), "SELECT order_proc.add_shard('s0')", 'SELECT * FROM order_proc.shard_status', 'SELECT * FROM order_proc.in_doubt', "SELECT order_proc.create_restore_point('copy')";
 {
 	my ($dump) = run_command([ 'pg_dump', '-d', $coordinator->connstr('postgres') ]);
 	my $other = $shards[0];

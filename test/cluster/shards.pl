@@ -538,6 +538,38 @@ $coordinator->safe_psql('postgres', 'ALTER TABLE order_store.orders DISABLE ROW 
 $_->safe_psql('postgres', 'CREATE POLICY five ON order_store.orders USING (customer_id = 5); ALTER TABLE order_store.orders ENABLE ROW LEVEL SECURITY') for @shards;
 gives("$clerk SELECT DISTINCT customer_id FROM order_proc.list_orders()", '5', "row security of the shards' tables is honoured");
 $_->safe_psql('postgres', 'ALTER TABLE order_store.orders DISABLE ROW LEVEL SECURITY') for @shards;
+# What the mapping's role may do on the shards does not make up for what the caller may not do here, and what a call needs of a
+# table's columns is the same as where the rows are.
+mapping("user 'postgres', password_required 'false'");
+sub with_only {
+	my ($grants, $call, $wanted, $name) = @_;
+	$coordinator->safe_psql('postgres', 'REVOKE ALL ON ALL TABLES IN SCHEMA order_store FROM clerk; REVOKE ALL ON ALL SEQUENCES IN SCHEMA order_store FROM clerk; ' . join ' ', map { "GRANT $_ TO clerk;" } @$grants);
+	return $wanted =~ /^[0-9A-Z]{5}$/ ? refused("$clerk BEGIN; $call; ROLLBACK;", $wanted, $name) : gives("$clerk BEGIN; $call; ROLLBACK;", $wanted, $name);
+}
+my %on = (map { $_ => "ON order_store.$_" } qw(orders order_items customers idempotency_keys));
+my $sequences = 'USAGE ON ALL SEQUENCES IN SCHEMA order_store';
+my $an_order = $coordinator->safe_psql('postgres', 'SELECT id FROM order_proc.list_orders_paginated(1)');
+with_only([ "SELECT (id) $on{orders}" ], "SELECT $_", '42501', "one column may be read: $_") for "order_proc.get_order($an_order)", 'order_proc.list_orders()', 'order_proc.list_orders_after(1)', 'order_proc.list_orders_paginated(1)', 'order_proc.order_counts()', "order_proc.outcome(1, 'key')";
+with_only([ "SELECT (status) $on{orders}" ], 'SELECT count(*) > 0 FROM order_proc.order_counts()', 't', 'the one that is needed');
+with_only([ "SELECT $on{orders}", "SELECT (order_id) $on{order_items}" ], "SELECT order_proc.get_order_with_items($an_order)", '42501', 'one column of the items');
+with_only([ "SELECT, UPDATE (notes) $on{orders}", "SELECT $on{order_items}" ], "SELECT order_proc.$_", '42501', "another column may be changed: $_") for "update_order_status($an_order, 'paid')", "refresh_order_totals('{$an_order}')";
+with_only([ "SELECT, UPDATE $on{orders}" ], "SELECT order_proc.refresh_order_totals('{$an_order}')", '42501', 'items that are summed may not be read');
+with_only([ "SELECT (id), UPDATE (total_amount, updated_at) $on{orders}", "SELECT $on{order_items}" ], "SELECT order_proc.refresh_order_totals('{$an_order}')", '1', 'all that it takes');
+my $makes = "SELECT order_proc.create_order_with_items(1, NULL, NULL, '{1}', '{1}', '{1}') > 0";
+my @makes = ("INSERT $on{orders}", "INSERT $on{order_items}", "SELECT $on{customers}", $sequences);
+with_only(\@makes, $makes, 't', 'an order may be made');
+for my $lacks ([ 0, "INSERT (id) $on{orders}" ], [ 1, "INSERT (order_id) $on{order_items}" ], [ 2, "SELECT (id) $on{customers}" ], [ 3, "SELECT $on{customers}" ]) {
+	my @grants = @makes;
+	$grants[ $lacks->[0] ] = $lacks->[1];
+	with_only(\@grants, $_, '42501', "with $lacks->[1] only: $_") for $makes, "INSERT INTO order_proc.order_import VALUES ('r', '1', '1', '1', '1')";
+}
+with_only([ "INSERT (id) $on{customers}", $sequences ], "SELECT order_proc.create_customer('a', 'b')", '42501', 'one column of customers may be written');
+with_only([ "SELECT $on{orders}" ], "SELECT order_proc.$_", '42501', "not with a right to read: $_") for 'new_order_id(1)', "purge_idempotency_keys('1 day')";
+with_only([$sequences], 'SELECT order_proc.new_order_id(1) > 0', 't', 'with a right to the sequence');
+with_only([$sequences], 'SET TRANSACTION READ ONLY; SELECT order_proc.new_order_id(1)', '25006', 'nothing is taken of a sequence in a read-only transaction');
+with_only([ "DELETE $on{idempotency_keys}" ], "SELECT order_proc.purge_idempotency_keys('100 years')", '0', 'with a right to delete keys');
+$coordinator->safe_psql('postgres', "SELECT order_proc.grant_store('clerk', 'write')");
+mapping("user 'clerk', password '$canary'");
 $_->safe_psql('postgres', 'REVOKE INSERT ON order_store.orders FROM clerk') for @shards;
 refused($clerk . create(1), '42501', 'and so are their privileges');
 

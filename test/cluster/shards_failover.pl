@@ -55,6 +55,12 @@ gives($where, 'false,false', 'reads go to the primaries');
 gives("$prefer $where", 'true,true', 'or, when told so, to the standbys');
 gives("$prefer SELECT order_proc.create_order_with_items(1, NULL, NULL, '{1}', '{1}', '{1}') > 0; $where", "t\ntrue,true", 'writes still to the primaries');
 gives("$prefer BEGIN; SELECT order_proc.create_order_with_items(1, NULL, NULL, '{1}', '{1}', '{2}') AS o \\gset\nSELECT total_amount FROM order_proc.get_order(:o); SELECT count(*) FROM order_proc.list_orders(); ROLLBACK;", "2.00\n2", 'a transaction that wrote reads what it wrote');
+# A standby cannot begin what may write or is serializable.
+for my $level ('ISOLATION LEVEL REPEATABLE READ', 'ISOLATION LEVEL SERIALIZABLE', 'ISOLATION LEVEL SERIALIZABLE READ ONLY') {
+	gives("$prefer BEGIN $level; SELECT count(*) FROM order_proc.list_orders(); $where COMMIT", "1\nfalse,false", "$level reads on the primaries");
+}
+gives("$prefer BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT count(*) FROM order_proc.list_orders(); $where COMMIT", "1\ntrue,true", 'a snapshot that only reads is one of the standbys');
+gives("$prefer SELECT order_proc.new_order_id(1) > 0", 't', 'ids come from the primaries');
 $standbys[1]->stop;
 gives("$prefer $where", 'false,true', 'the primary where no standby answers');
 $standbys[1]->start;
