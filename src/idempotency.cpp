@@ -61,10 +61,37 @@ bool same_request(Relation keys, TupleTableSlot* slot, Datum request_hash) {
   return !null && same_bytes(hash, request_hash);
 }
 
+pg::Statement visible_order{
+    "SELECT 1 FROM order_store.orders AS o WHERE o.id OPERATOR(pg_catalog.=) $1", INT8OID};
+
+/// Whether row security lets the caller see the order, which a snapshot of before may lack.
+bool may_see(const Store& store, int64 order_id) {
+  if (check_enable_rls(store.table(Table::orders), InvalidOid, false) != RLS_ENABLED) return true;
+  CommandCounterIncrement();  // this statement's own
+  PushActiveSnapshot(GetLatestSnapshot());
+  const bool found = pg::with_spi(
+      [&] { return visible_order.run(0, {pg::Value(Int64GetDatum(order_id))}, true) > 0; });
+  PopActiveSnapshot();
+  return found;
+}
+
 }  // namespace
 
 const char* key_reused_message(const IdempotencyKey& key) {
   return psprintf("idempotency key \"%s\" was used for another request", pg::shown(key.key.view()));
+}
+
+void require_visible(const Store& store, const IdempotencyKey& key, const KeyLook& look) {
+  if (!look.found || TransactionIdIsValid(look.busy)) return;
+  const Oid orders = store.table(Table::orders);
+  const std::array read{get_attnum(orders, "id")};
+  // Who may not read orders at all is told the ids of those that he makes.
+  if (!pg::caller_may({orders, ACL_SELECT, read, {}}) || may_see(store, look.order_id)) return;
+  ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+          errmsg("row level security hides the order of customer " INT64_FORMAT
+                 " under idempotency key \"%s\"",
+                 key.customer_id, pg::shown(key.key.view())),
+          errhint("Make orders of customers that the policies of order_store.orders let you see."));
 }
 
 void require_same_request(const IdempotencyKey& key, const KeyLook& look) {
@@ -141,9 +168,6 @@ void check_key(pg::Text key) {
 
 namespace {
 
-pg::Statement visible_order{
-    "SELECT 1 FROM order_store.orders AS o WHERE o.id OPERATOR(pg_catalog.=) $1", INT8OID};
-
 /// The order under the key; waits for a transaction that has yet to decide about it. The lock is
 /// the one of create_once: who is about to write the key holds it.
 std::optional<int64> find_order(const Store& store, const IdempotencyKey& key) {
@@ -154,16 +178,6 @@ std::optional<int64> find_order(const Store& store, const IdempotencyKey& key) {
     if (!TransactionIdIsValid(look.busy)) return look.order_id;
     wait_for(look.busy);
   }
-}
-
-/// Whether row security lets the caller see the order, which a snapshot of before may lack.
-bool may_see(const Store& store, int64 order_id) {
-  if (check_enable_rls(store.table(Table::orders), InvalidOid, false) != RLS_ENABLED) return true;
-  PushActiveSnapshot(GetLatestSnapshot());
-  const bool found = pg::with_spi(
-      [&] { return visible_order.run(0, {pg::Value(Int64GetDatum(order_id))}, true) > 0; });
-  PopActiveSnapshot();
-  return found;
 }
 
 }  // namespace

@@ -28,6 +28,9 @@ KeyLook look_for(const Store& store, const IdempotencyKey& key);
 /// The message of OP302.
 const char* key_reused_message(const IdempotencyKey& key);
 
+/// 42501 when row security hides the key's order from a caller who may read others.
+void require_visible(const Store& store, const IdempotencyKey& key, const KeyLook& look);
+
 /// OP302 when the key stands for another request for good.
 void require_same_request(const IdempotencyKey& key, const KeyLook& look);
 
@@ -49,6 +52,7 @@ int64 create_once(const Store& store, const IdempotencyKey& key, F&& create) {
   for (;;) {
     const KeyLook look = pg::with_lock(pg::LockKind::idempotency_key, lock_value(key), [&] {
       KeyLook result = look_for(store, key);
+      require_visible(store, key, result);
       require_same_request(key, result);
       if (!result.found) {
         result.order_id = create();

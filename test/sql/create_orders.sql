@@ -86,14 +86,19 @@ CREATE ROLE regress_op_orders;
 SELECT order_proc.grant_store('regress_op_orders', 'write') \g /dev/null
 GRANT USAGE ON SCHEMA create_orders TO regress_op_orders;
 GRANT SELECT ON good TO regress_op_orders;
+SELECT order_proc.create_orders(jsonb_build_array(o || '{"customer_id": 2, "idempotency_key": "hidden"}', o || '{"idempotency_key": "seen"}')) FROM good \g /dev/null
 CREATE POLICY own ON order_store.orders USING (customer_id = 1);
 ALTER TABLE order_store.orders ENABLE ROW LEVEL SECURITY;
 SET ROLE regress_op_orders;
 SELECT is((outcome(format('SELECT order_proc.create_orders(%L)', jsonb_build_array(o, o || '{"customer_id": 2}')))).state, '42501', 'row security refuses one') FROM good;
 SELECT is((outcome(format('SELECT order_proc.create_orders(%L)', jsonb_build_array(o, o)))).state, 'ok', 'and lets others') FROM good;
+SELECT is((outcome(format('SELECT order_proc.create_orders(%L)', jsonb_build_array(o || '{"customer_id": 2, "idempotency_key": "hidden"}' || more)))).state, '42501', 'no key tells of orders that row security hides') FROM good, (VALUES ('{}'::jsonb), ('{"notes": "another"}')) AS t (more);
+SELECT is((outcome(format('SELECT order_proc.create_orders(%L)', jsonb_build_array(o || '{"idempotency_key": "seen"}')))).state, 'ok', 'of others it does') FROM good;
+SELECT is((outcome(format('SELECT order_proc.create_orders(%L)', jsonb_build_array(o || '{"idempotency_key": "twice"}', o || '{"idempotency_key": "twice"}')))).state, 'ok', 'and of those of the statement itself') FROM good;
 RESET ROLE;
 ALTER TABLE order_store.orders DISABLE ROW LEVEL SECURITY;
 DROP POLICY own ON order_store.orders;
+DELETE FROM order_store.orders WHERE id IN (SELECT order_id FROM order_store.idempotency_keys WHERE key IN ('hidden', 'seen'));
 DROP OWNED BY regress_op_orders;
 DROP ROLE regress_op_orders;
 
