@@ -25,7 +25,7 @@ int64 next_order_number(const Store& store) {
                 core::most_order_number),
       errhint(
           "Set the sequence back behind the orders that there are: SELECT "
-          "setval('order_store.orders_id_seq', (SELECT max(id) >> 12 FROM "
+          "setval('order_store.orders_id_seq', (SELECT COALESCE(max(id) >> 12, 1) FROM "
           "order_store.orders)); ALTER SEQUENCE order_store.orders_id_seq MAXVALUE " INT64_FORMAT
           ";",
           core::most_order_number));
