@@ -74,6 +74,7 @@ struct Rights {
   bool fresh = false;
   uint64 generation = 0;
   const char* create_obstacle = nullptr;  ///< constants or in `memory`
+  const char* made_at_obstacle = nullptr;
   const char* items_obstacle = nullptr;
   const char* read_obstacle = nullptr;
   const char* owner_obstacle = nullptr;
@@ -157,6 +158,14 @@ const char* create_rights_obstacle(const Store& store, const Facts& facts) {
   return owner_obstacle(store);
 }
 
+/// Where created_at is given, INSERT names it.
+const char* made_at_rights_obstacle(const Store& store, const Facts& facts) {
+  return may(store, Table::orders, facts.orders, ACL_INSERT,
+             facts.orders.columns.subspan(o_created_at, 1))
+             ? nullptr
+             : "the caller may not insert created_at";
+}
+
 const char* items_rights_obstacle(const Store& store, const Facts& facts) {
   if (const char* reason = row_security_obstacle(store, {Table::order_items})) return reason;
   const bool may_insert =
@@ -182,6 +191,7 @@ const Rights& rights_of_caller(const Store& store, const Facts& facts) {
     rights.user = GetUserId();
     rights.generation = store_generation();
     rights.create_obstacle = create_rights_obstacle(store, facts);
+    rights.made_at_obstacle = made_at_rights_obstacle(store, facts);
     rights.items_obstacle = items_rights_obstacle(store, facts);
     rights.read_obstacle = read_rights_obstacle(store, facts);
     rights.owner_obstacle = owner_obstacle(store);
@@ -235,6 +245,11 @@ const char* create_obstacle(const Store& store, const Facts& facts) {
                              facts.items.insert_obstacle, facts.customers.read_obstacle})
     if (reason != nullptr) return reason;
   return rights_of_caller(store, facts).create_obstacle;
+}
+
+const char* create_made_at_obstacle(const Store& store, const Facts& facts) {
+  if (const char* reason = create_obstacle(store, facts)) return reason;
+  return rights_of_caller(store, facts).made_at_obstacle;
 }
 
 namespace {

@@ -78,6 +78,7 @@ Facts& fast_path_facts(const Store& store);
 /// Why the caller cannot take the fast path now; null when he can. With the reasons of the session
 /// and of the caller's own rights.
 const char* create_obstacle(const Store& store, const Facts& facts);
+const char* create_made_at_obstacle(const Store& store, const Facts& facts);  ///< with created_at
 const char* batch_obstacle(const Store& store, const Facts& facts);  ///< to many items at once
 const char* read_obstacle(const Store& store, const Facts& facts);
 

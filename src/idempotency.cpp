@@ -219,6 +219,11 @@ Datum order_proc_purge_idempotency_keys(PG_FUNCTION_ARGS) {
   const Oid keys = store.table(Table::idempotency_keys);
   if (pg_class_aclcheck(keys, GetUserId(), ACL_DELETE) != ACLCHECK_OK)
     aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "idempotency_keys");
+  // Before the first timestamp that there is.
+  Interval beyond{};
+  beyond.month = 6000 * MONTHS_PER_YEAR;
+  if (DatumGetBool(DirectFunctionCall2(interval_gt, older_than, IntervalPGetDatum(&beyond))))
+    PG_RETURN_INT64(0);
   const uint64 purged = pg::with_spi([&] {
     return pg::as_user(table_owner(keys),
                        [&] { return delete_old_keys.run(0, {pg::Value(older_than)}); });

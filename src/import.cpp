@@ -196,7 +196,8 @@ pg::Text column_text(TupleTableSlot* slot, int column) {
 
 /// Lines are numbered as COPY does, under INSERT from 1.
 int64 line_number(const Import& import, const pg::CopyPosition& position) {
-  return position.copying ? static_cast<int64>(position.line) : import.counts.lines + 1;
+  return position.copying ? static_cast<int64>(position.line)
+                          : import.counts.lines + import.passed_over + 1;
 }
 
 /// What an INSERT gave, put together as a line for a reject.
@@ -238,17 +239,21 @@ const char* split_message(core::SplitFault fault, std::size_t count) {
 }
 
 void read_raw_line(Import& import, pg::Text text, int64 number) {
-  if (!text) {
-    ++import.counts.lines;
-    return reject_line(import, {number, ERRCODE_NULL_VALUE_NOT_ALLOWED, "the line is missing", {}});
+  // COPY in CSV hands an empty line over as NULL.
+  const std::string_view line = text ? text.view() : std::string_view{};
+  if (line.empty() || line == "\r") {
+    ++import.passed_over;
+    return;
   }
-  const std::string_view line = text.view();
   std::array<core::Field, column_count> fields;
   char* const scratch = static_cast<char*>(palloc_extended(line.size() + 1, MCXT_ALLOC_HUGE));
   const auto [fault, count] =
       pg::core_call(core::split_csv, line, std::span<core::Field>(fields), scratch);
   const bool whole = fault == core::SplitFault::none && count == column_count;
-  if (whole && import.counts.lines == 0 && is_header(fields)) return;
+  if (whole && import.counts.lines == 0 && is_header(fields)) {
+    ++import.passed_over;
+    return;
+  }
   std::array<pg::Text, column_count> columns;
   for (std::size_t i = 0; i < count; ++i)
     if (!fields[i].null) columns[i] = {to_text(fields[i].text)};

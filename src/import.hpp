@@ -52,6 +52,7 @@ struct Import {
   ImportCounts counts;
   TimestampTz start;
   bool copying;
+  int64 passed_over;  ///< empty lines, the header
   bool loading;
   int64 first_line;  ///< of the first reject while loading, with abort
   int first_sqlstate;

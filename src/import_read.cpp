@@ -8,6 +8,7 @@
 #include "pg/error.hpp"
 #include "pg/spi.hpp"
 #include "pg/timestamps.hpp"
+#include "slots.hpp"
 
 namespace order_proc {
 
@@ -260,10 +261,13 @@ namespace {
 /// Locks those of the customers that exist and notes them.
 void look_up_customers(Import& import, std::span<const int64> ids) {
   auto* const known = static_cast<bool*>(palloc(ids.size() + 1));
-  if (import.cluster != nullptr)
+  if (import.cluster != nullptr) {
     find_customers_on_shards(import, ids, known);
-  else
+  } else {
+    // On a shard: those of the other shards are not unknown, they are not here.
+    for (const int64 id : ids) require_slot(import.store, slot_of_customer(import.store, id));
     lock_customers(import.store, ids, known);
+  }
   for (std::size_t i = 0; i < ids.size(); ++i)
     if (known[i]) note_customer(import, ids[i]);
 }

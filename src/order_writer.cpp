@@ -55,7 +55,11 @@ void insert_order_by_executor(const Store& store, const OrderValues& order) {
 
 void write_orders(const Store& store, std::span<const OrderValues> orders) {
   Facts& facts = fast_path_facts(store);
-  if (create_obstacle(store, facts) != nullptr) {
+  const bool any_made_at = std::any_of(orders.begin(), orders.end(), [](const OrderValues& order) {
+    return order.created_at.has_value();
+  });
+  if ((any_made_at ? create_made_at_obstacle(store, facts) : create_obstacle(store, facts)) !=
+      nullptr) {
     pg::with_spi([&] {
       for (const OrderValues& order : orders) insert_order_by_executor(store, order);
     });

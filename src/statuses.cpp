@@ -88,12 +88,17 @@ text* find(std::string_view name) {
   return nullptr;
 }
 
+/// A status in a list.
+const char* listed(std::string_view status) {
+  return status.empty() ? "\"\"" : pg::shown(status);
+}
+
 /// "pending, paid, ..." for a HINT.
 const char* known_statuses() {
   StringInfoData names;
   initStringInfo(&names);
   for (uint64 i = 0; i < list.count && names.len < 1024; ++i)
-    appendStringInfo(&names, "%s%s", i == 0 ? "" : ", ", pg::shown(pg::view(list.statuses[i])));
+    appendStringInfo(&names, "%s%s", i == 0 ? "" : ", ", listed(pg::view(list.statuses[i])));
   return list.count == 0 ? "order_store.order_statuses is empty" : names.data;
 }
 
@@ -167,9 +172,11 @@ void require_transition(const Store& store, int64 order_id, pg::Text present, pg
     const pg::Value to = pg::result(row, 0);
     if (to.null) continue;
     const std::string_view move = pg::view(DatumGetTextPP(to.datum));
-    if (move == wanted.view() && move != present.view()) return;
+    // The same status again is no move, whatever the table says.
+    if (move == present.view()) continue;
+    if (move == wanted.view()) return;
     if (moves.len < 1024)
-      appendStringInfo(&moves, "%s%s", moves.len == 0 ? "" : ", ", pg::shown(move));
+      appendStringInfo(&moves, "%s%s", moves.len == 0 ? "" : ", ", listed(move));
   }
   ereport(ERROR, errcode(pg::transition_not_allowed),
           errmsg("order " INT64_FORMAT " cannot go from \"%s\" to \"%s\"", order_id,
@@ -177,6 +184,14 @@ void require_transition(const Store& store, int64 order_id, pg::Text present, pg
           errdetail("The present status is \"%s\"; allowed next ones: %s.",
                     pg::shown(present.view()), moves.len == 0 ? "none" : moves.data),
           errhint("TABLE order_store.status_transitions lists the moves."));
+}
+
+[[noreturn]] void not_moved(int64 order_id, pg::Text present) {
+  ereport(ERROR, errcode(pg::store_mismatch),
+          errmsg("order_store.orders did not take the new status of order " INT64_FORMAT, order_id),
+          errdetail("It is still \"%s\": a trigger or rule of the table held the change back.",
+                    pg::shown(present.view())),
+          errhint("\\d order_store.orders lists them."));
 }
 
 [[noreturn]] void unknown_order(int64 order_id) {
@@ -239,7 +254,11 @@ Datum order_proc_update_order_status(PG_FUNCTION_ARGS) {
               errdetail("The present status is \"%s\".", pg::shown(present.view())),
               errhint("SELECT * FROM order_proc.get_order(" INT64_FORMAT ");", order_id));
     require_transition(store, order_id, present, wanted);
-    set_status.run(0, {pg::Value(Int64GetDatum(order_id)), pg::Value(wanted.datum())});
+    const bool sure = !others_may_change_rows(store.table(Table::orders), TRIGGER_TYPE_UPDATE);
+    const uint64 moved =
+        set_status.run(0, {pg::Value(Int64GetDatum(order_id)), pg::Value(wanted.datum())});
+    if ((moved == 0 || !sure) && pg::view(present_status(order_id, memory)) == present.view())
+      not_moved(order_id, present);
     return present;
   });
   PG_RETURN_TEXT_P(previous.value);

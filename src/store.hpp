@@ -132,6 +132,10 @@ bool is_our_function(Oid function, std::string_view name);
 /// Whether the table has a trigger that calls the function of that name in schema order_proc.
 bool has_trigger(Oid table, std::string_view function);
 
+/// Whether a rule, or a row trigger of somebody else's, may keep an INSERT or UPDATE of the table
+/// from writing what it was given. The table is locked.
+bool others_may_change_rows(Oid table, int16 trigger_event);
+
 /// Raises 42501 unless the caller owns the store (or is a superuser or member of the owner).
 void require_store_owner(const Store& store, const char* action);
 

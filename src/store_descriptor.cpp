@@ -356,6 +356,22 @@ bool has_trigger(Oid table, std::string_view function) {
   return found;
 }
 
+bool others_may_change_rows(Oid table, int16 trigger_event) {
+  const Relation relation = table_open(table, NoLock);
+  const TriggerDesc* const triggers = relation->trigdesc;
+  // Partitions have triggers of their own.
+  bool may = relation->rd_rules != nullptr || relation->rd_rel->relkind != RELKIND_RELATION;
+  for (int i = 0; triggers != nullptr && i < triggers->numtriggers && !may; ++i) {
+    const Trigger& trigger = triggers->triggers[i];
+    may = TRIGGER_TYPE_MATCHES(trigger.tgtype, TRIGGER_TYPE_ROW, TRIGGER_TYPE_BEFORE,
+                               trigger_event) &&
+          !is_our_function(trigger.tgfoid, "check_slot") &&
+          !is_our_function(trigger.tgfoid, "sync_customer_name");
+  }
+  table_close(relation, NoLock);
+  return may;
+}
+
 void require_store_owner(const Store& store, const char* action) {
   if (!has_privs_of_role(GetUserId(), store.owner))
     ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -27,6 +27,9 @@ constexpr int slot_of_order(std::int64_t order_id) noexcept {
   return static_cast<int>(order_id & (slot_count - 1));
 }
 
+/// The last value of the sequence of orders: with the slot behind it an id fills 63 bits.
+inline constexpr std::int64_t most_order_number = (std::int64_t{1} << (63 - slot_bits)) - 1;
+
 /// `sequence_value` is at most 2^51-1 (MAXVALUE of the sequence), so the id stays positive.
 constexpr std::int64_t order_id_of(std::int64_t sequence_value, int slot) noexcept {
   return static_cast<std::int64_t>(static_cast<std::uint64_t>(sequence_value) << slot_bits) | slot;

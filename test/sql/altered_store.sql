@@ -185,7 +185,7 @@ SELECT kind, format(template, t, relname, (SELECT attname FROM pg_attribute WHER
   ('a partitioned table in place of a table', 'ALTER TABLE %1$s RENAME TO renamed; CREATE TABLE %1$s (LIKE order_store.renamed INCLUDING DEFAULTS) PARTITION BY LIST (%3$I)', '23514 23503 22023 P0002 OP201 42P10', true),
   ('an unlogged table', 'ALTER TABLE order_store.order_status_history SET UNLOGGED; ALTER TABLE order_store.idempotency_keys SET UNLOGGED', '', false),
   ('a rule that swallows inserts', 'CREATE RULE r AS ON INSERT TO %s DO INSTEAD NOTHING', '0A000 23503 P0002 OP002', true),
-  ('a rule that swallows updates', 'CREATE RULE r AS ON UPDATE TO %s DO INSTEAD NOTHING', '0A000 OP302', true),
+  ('a rule that swallows updates', 'CREATE RULE r AS ON UPDATE TO %s DO INSTEAD NOTHING', '0A000 OP002 OP302', true),
   ('a rule that swallows deletes', 'CREATE RULE r AS ON DELETE TO %s DO INSTEAD NOTHING', '0A000 23503 XX000', true),  -- XX000: what a plain DELETE gives when its cascade is swallowed
   ('row security that lets nobody in', 'ALTER TABLE %1$s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', '', false),
   ('all triggers off', 'ALTER TABLE %s DISABLE TRIGGER ALL', '', true),

@@ -35,7 +35,7 @@ CREATE FUNCTION t.make(customer bigint, status text DEFAULT NULL, total numeric 
 $$;
 CREATE FUNCTION t.slot(customer bigint) RETURNS bigint LANGUAGE sql AS 'SELECT hashint8extended(customer, 0) & 4095';
 
-SELECT plan(171);
+SELECT plan(190);
 
 --------------------------------------------------------------------------------------------- customers
 SELECT is(order_proc.create_customer('Eve', 'Adams', 'eve@example.org'), 4::bigint, 'create_customer takes the next id');
@@ -156,6 +156,48 @@ SELECT matches(t.error($$SELECT t.move('moved', 'pending')$$), '^OP201 .*process
 SELECT matches(t.error($$SELECT t.move('moved', 'processing')$$), '^OP201 ', 'OP201: the same status again');
 SELECT matches(t.error($$SELECT t.move('moved', 'nowhere')$$), '^22023 .*nowhere', 'a status that is unknown');
 SELECT matches(t.error($$SELECT order_proc.update_order_status(-1, 'paid')$$), '^P0002 .*-1', 'P0002: an unknown order');
+BEGIN;
+INSERT INTO order_store.order_statuses (status) VALUES ('');
+INSERT INTO order_store.status_transitions (from_status, to_status) VALUES ('processing', 'processing'), ('processing', '');
+SELECT matches(t.error($$SELECT t.move('moved', 'processing')$$), '^OP201 .*; allowed next ones: "", cancelled, shipped\. ', 'OP201: a move to the same status is none; one without letters shows');
+SELECT matches(t.error($$SELECT t.move('moved', 'nowhere')$$), '^22023 .*Known statuses: .*"", cancelled', 'a status without letters in the HINT');
+SELECT is(t.move('moved', ''), 'processing', 'a status without letters');
+ROLLBACK;
+-- Success is told of what was written only.
+CREATE FUNCTION t.swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE FUNCTION t.renumber() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.id := NEW.id + 1000000; RETURN NEW; END';
+CREATE FUNCTION t.hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.status := OLD.status; RETURN NEW; END';
+CREATE FUNCTION t.divert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.status := ''returned''; RETURN NEW; END';
+CREATE FUNCTION t.with_ddl(ddl text, statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  answer text;
+BEGIN
+  EXECUTE ddl;
+  answer := t.error(statement);
+  RAISE SQLSTATE 'UNDO0';
+EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
+  RETURN answer;
+END
+$$;
+SELECT matches(t.with_ddl(ddl, $$SELECT t.move('moved', 'shipped')$$), expected, ddl) FROM (VALUES
+  ('CREATE TRIGGER a BEFORE UPDATE ON order_store.orders FOR EACH ROW EXECUTE FUNCTION t.swallow()', '^OP002 .*did not take the new status.*still "processing"'),
+  ('CREATE TRIGGER a BEFORE UPDATE ON order_store.orders FOR EACH ROW EXECUTE FUNCTION t.hold()', '^OP002 .*still "processing"'),
+  ('CREATE RULE a AS ON UPDATE TO order_store.orders DO INSTEAD NOTHING', '^OP002 .*still "processing"'),
+  ('CREATE TRIGGER a BEFORE UPDATE ON order_store.orders FOR EACH ROW EXECUTE FUNCTION t.divert()', '^no error$')) AS c (ddl, expected);
+SELECT matches(t.with_ddl(ddl, format('SELECT order_proc.create_customer(''A'', ''B'', NULL, %s)', id)), expected, concat_ws(', id ', ddl, id)) FROM (VALUES
+  ('CREATE TRIGGER a BEFORE INSERT ON order_store.customers FOR EACH ROW EXECUTE FUNCTION t.swallow()', '770001', '^OP002 .*did not take customer 770001'),
+  ('CREATE TRIGGER a BEFORE INSERT ON order_store.customers FOR EACH ROW EXECUTE FUNCTION t.swallow()', '7', '^OP002 .*did not take customer 7 '),
+  ('CREATE TRIGGER a BEFORE INSERT ON order_store.customers FOR EACH ROW EXECUTE FUNCTION t.swallow()', 'NULL', '^OP002 '),
+  ('CREATE RULE a AS ON INSERT TO order_store.customers DO INSTEAD NOTHING', '770001', '^OP002 '),
+  ('CREATE RULE a AS ON INSERT TO order_store.customers DO ALSO NOTHING', '770001', '^no error$')) AS c (ddl, id, expected);
+BEGIN;
+CREATE TRIGGER a BEFORE INSERT ON order_store.customers FOR EACH ROW EXECUTE FUNCTION t.renumber();
+SELECT is(order_proc.create_customer('A', 'B', NULL, 770001), 1770001::bigint, 'create_customer returns the id that a trigger gave');
+REVOKE SELECT ON order_store.customers FROM regress_orders_app;
+GRANT INSERT ON order_store.customers TO regress_orders_app;
+SET LOCAL ROLE regress_orders_app;
+SELECT matches(t.error($$SELECT order_proc.create_customer('A', 'B', NULL, 770002)$$), '^OP002 .*did not take customer 770002', 'which who may not read it is not told');
+ROLLBACK;
 SELECT is(t.move('moved', 'shipped') || t.move('moved', 'delivered') || t.move('moved', 'returned'), 'processingshippeddelivered', 'to the end');
 SELECT matches(t.error($$SELECT t.move('moved', 'cancelled')$$), '^OP201 .*returned.*none', 'OP201: nothing is behind the end');
 SELECT results_eq($$SELECT h.from_status, h.to_status, h.changed_by FROM order_store.order_status_history AS h JOIN t.ids ON ids.id = order_id WHERE name = 'moved' ORDER BY h.id$$,
@@ -252,6 +294,7 @@ UPDATE order_store.idempotency_keys SET created_at = now() - interval '2 days' W
 SELECT is(order_proc.purge_idempotency_keys('3 days'), 0::bigint, 'no key is that old');
 SELECT is(order_proc.purge_idempotency_keys('1 day'), 1::bigint, 'one is older than a day');
 SELECT isnt(t.make(1, 'pending', NULL, '{1.005,2}', 'n', 'k1'), id, 'a purged key is free') FROM t.ids WHERE name = 'once';
+SELECT is(order_proc.purge_idempotency_keys(x), 0::bigint, 'no key is older than ' || x) FROM unnest('{6000 years,7000 years,100000000 years}'::interval[]) AS x;
 SELECT throws_ok($$SELECT order_proc.purge_idempotency_keys('-1 day')$$, '22023');
 SELECT throws_ok($$SELECT order_proc.purge_idempotency_keys(NULL)$$, '22004');
 SET ROLE regress_orders_app;
@@ -327,6 +370,9 @@ SELECT matches(t.error('INSERT INTO order_store.orders (id, customer_id, status,
 SELECT setval('order_store.orders_id_seq', 2251799813685247, false);
 SELECT is(order_proc.new_order_id(1), (2251799813685247 << 12) | t.slot(1), 'the last id');
 SELECT matches(t.error('SELECT order_proc.new_order_id(1)'), '^2200H ', 'no id behind the last');
+ALTER SEQUENCE order_store.orders_id_seq MAXVALUE 9223372036854775807;
+SELECT matches(t.error('SELECT order_proc.new_order_id(1)'), '^2200H .*2251799813685248.*setval', 'nor with the MAXVALUE taken away');
+SELECT matches(t.error('SELECT t.make(1)'), '^2200H .*2251799813685249', 'nor for an order');
 DROP SCHEMA order_store CASCADE;
 SELECT matches(t.error('SELECT t.make(1)'), '^OP001 .*create_store', 'OP001 without a store');
 SELECT matches(t.error('SELECT order_proc.get_order(1)'), '^OP001 .*create_store', 'OP001 without a store, reading');

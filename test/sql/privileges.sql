@@ -267,6 +267,16 @@ SELECT is(as_role('regress_op_columns', call), '42501', call || ' without the co
 SELECT is(as_role('regress_op_columns', 'SELECT order_proc.order_counts()'), 'ok', 'statuses can be counted with the right to see them');
 GRANT SELECT (notes) ON order_store.orders TO regress_op_columns;
 SELECT is(as_role('regress_op_columns', call), 'ok', call || ' with all columns, one by one') FROM (VALUES ('SELECT order_proc.get_order(5958)'), ('SELECT order_proc.get_order_with_items(5958)'), ('SELECT order_proc.list_orders()'), ('SELECT order_proc.get_orders(''{5958}'')')) AS c (call);
+-- Writing: a column that a line gives needs its own right, by direct access as through the executor.
+GRANT INSERT (id, customer_id, status, total_amount, customer_name, customer_email, notes) ON order_store.orders TO regress_op_columns;
+GRANT INSERT ON order_store.order_items TO regress_op_columns;
+GRANT SELECT ON order_store.customers TO regress_op_columns;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA order_store TO regress_op_columns;
+SELECT is(as_role('regress_op_columns', s || format('INSERT INTO order_proc.order_import VALUES (''c1'', ''1'', ''1'', ''1'', ''1'', %L, '''')', t)), e, format('%simport with created_at "%s" without INSERT on created_at', s, t))
+FROM (VALUES ('', '', 'ok'), ('', '2020-01-01', '42501'), ('SET LOCAL order_proc.fast_path = off; ', '', 'ok'), ('SET LOCAL order_proc.fast_path = off; ', '2020-01-01', '42501')) AS c (s, t, e);
+SELECT is(as_role('regress_op_columns', 'SELECT order_proc.create_order_with_items(1, NULL, NULL, ''{7}'', ''{1}'', ''{1}'')'), 'ok', 'create_order_with_items writes no created_at');
+GRANT INSERT (created_at) ON order_store.orders TO regress_op_columns;
+SELECT is(as_role('regress_op_columns', 'INSERT INTO order_proc.order_import VALUES (''c1'', ''1'', ''1'', ''1'', ''1'', ''2020-01-01'', '''')'), 'ok', 'import with created_at and the right to it');
 ALTER TABLE order_store.orders ADD COLUMN secret text DEFAULT 's';
 SELECT is(as_role('regress_op_columns', 'SELECT order_proc.get_order_with_items(5958)'), 'ok', 'a column that is not ours takes no right');
 

@@ -139,6 +139,13 @@ SELECT is((SELECT string_agg(operation || ' ' || reason, ', ') FROM order_proc.e
 ALTER TABLE order_store.orders DISABLE TRIGGER check_slot;
 SELECT isnt(outcome('SELECT order_proc.create_order_with_items(3, NULL, NULL, ''{7}'', ''{1}'', ''{1}'')'), 'ok', 'without the trigger on orders the items are still fenced');
 ALTER TABLE order_store.orders ENABLE TRIGGER check_slot;
+ALTER TABLE order_store.customers DISABLE TRIGGER check_slot;
+SELECT is(outcome('SELECT order_proc.create_customer(''a'', ''b'', NULL, 4)'), 'OP402', 'without the trigger on customers create_customer looks by itself');
+ALTER TABLE order_store.customers ENABLE TRIGGER check_slot;
+-- A customer of another shard is not one that does not exist.
+SELECT is(outcome(sql), e, sql) FROM (VALUES
+  ('INSERT INTO order_proc.order_import VALUES (''i'', ''3'', ''7'', ''1'', ''1'')', 'OP402'), ('INSERT INTO order_proc.order_import_lines VALUES (''i,3,7,1,1,,'')', 'OP402'),
+  ('INSERT INTO order_proc.order_import VALUES (''i'', ''1'', ''7'', ''1'', ''1'')', 'ok')) AS t (sql, e);
 -- Slots come and go by the next statement.
 SELECT order_proc.set_membership(42, 1, decode(repeat('00', 256) || repeat('ff', 256), 'hex')) \g /dev/null
 SELECT is(outcome('SELECT order_proc.update_order_status(5958, ''paid'')'), 'OP402', 'the upper half: customer 1 is away');
