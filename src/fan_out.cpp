@@ -150,6 +150,14 @@ bool columns_changed(Asked& asked, const Question& question) {
   return true;
 }
 
+/// That Bind has values for parameters that the query does not have is the protocol's for the
+/// shard.
+void raise_failure(remote::Connection& connection, const Question& question) {
+  if (remote::error_code(connection) == ERRCODE_PROTOCOL_VIOLATION && !question.arguments.empty())
+    pg::too_many_values(static_cast<int>(question.arguments.size()));
+  remote::raise_error(connection);
+}
+
 /// Takes what has come on the connection; true at its end.
 bool take_rows(Asked& asked, const Question& question, const RowReader& reader,
                MemoryContext row_memory, Tuplestorestate* store) {
@@ -166,7 +174,7 @@ bool take_rows(Asked& asked, const Question& question, const RowReader& reader,
       if (asked.may_be_left_out && remote::session_gone(connection))
         leave_out_lost(connection);
       else
-        remote::raise_error(connection);
+        raise_failure(connection, question);
       return true;
     }
     asked.may_be_asked_again = asked.may_be_left_out = asked.silent = false;
@@ -259,6 +267,10 @@ TextArguments text_arguments(const pg::Args& args, int i) {
   int count;
   ArrayType* const array = DatumGetArrayTypeP(args.datum(i, "args"));
   deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
+  if (count > PQ_QUERY_PARAM_MAX_LIMIT)
+    ereport(ERROR, errcode(ERRCODE_TOO_MANY_ARGUMENTS),
+            errmsg("args has %d values, %d are the most", count, PQ_QUERY_PARAM_MAX_LIMIT),
+            errhint("Give an array as one value: args => ARRAY['{1,2,3}'] for = ANY ($1)."));
   auto* const values =
       static_cast<pg::Value*>(palloc(sizeof(pg::Value) * static_cast<Size>(count + 1)));
   auto** const texts =
@@ -277,6 +289,8 @@ namespace {
 void order(remote::Connection& connection, const char* command) {
   remote::begin(connection, remote::Use::write);
   remote::queue_text(connection, command, remote::Step::call, {});
+  // A function that it calls may set what it likes.
+  remote::settings_altered(connection);
   remote::send(connection, true);
 }
 

@@ -97,7 +97,11 @@ Datum order_proc_partial_rows(PG_FUNCTION_ARGS) {
   call->args[2] = {PointerGetDatum(cstring_to_text("error")), false};
   Datum result = 0;
   // The text was written for this path.
+  // As text_of() wrote it, where it is run here.
+  const int nest_level = NewGUCNestLevel();
+  pg::set_for_nest_level("standard_conforming_strings", "on");
   pg::with_locked_path([&] { result = order_proc_fan_out(call); });
+  AtEOXact_GUC(false, nest_level);
   fcinfo->isnull = call->isnull;
   return result;
 }

@@ -328,6 +328,7 @@ void collect_all(Split* split) {
 const char* text_of(const Query* query) {
   const int nest_level = NewGUCNestLevel();
   pg::set_for_nest_level("search_path", "pg_catalog, pg_temp");
+  pg::set_for_nest_level("standard_conforming_strings", "on");
   pg::set_for_nest_level("datestyle", "ISO");
   pg::set_for_nest_level("intervalstyle", "postgres");
   pg::set_for_nest_level("extra_float_digits", "3");

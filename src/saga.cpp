@@ -198,7 +198,9 @@ ErrorData* compensate(const Saga& saga, bool row_ended) {
 }
 
 const char* with_hint(const ErrorData* cause, const char* hint) {
-  return cause->hint == nullptr ? hint : psprintf("%s %s", cause->hint, hint);
+  if (cause->hint == nullptr || *cause->hint == '\0') return hint;
+  const bool ended = strchr(".;!?:", cause->hint[strlen(cause->hint) - 1]) != nullptr;
+  return psprintf("%s%s %s", cause->hint, ended ? "" : ".", hint);
 }
 
 [[noreturn]] void take_back(const Saga& saga, ErrorData* cause, bool row_ended) {

@@ -95,6 +95,16 @@ struct Parameters {
   char* nulls;
 };
 
+}  // namespace
+
+void too_many_values(int given) {
+  ereport(ERROR, errcode(ERRCODE_UNDEFINED_PARAMETER),
+          errmsg("args has %d values, the query has fewer parameters", given),
+          errhint("args => ARRAY['...'] has one value for each of $1, $2 ..."));
+}
+
+namespace {
+
 /// Texts as the types that the query gives its parameters, as a server does with a client's.
 Parameters resolve(const char* sql, std::span<const Value> texts) {
   Parameters it{static_cast<int>(texts.size()),
@@ -102,14 +112,17 @@ Parameters resolve(const char* sql, std::span<const Value> texts) {
                 static_cast<Datum*>(palloc(sizeof(Datum) * (texts.size() + 1))),
                 static_cast<char*>(palloc(texts.size() + 1))};
   RawStmt* const statement = linitial_node(RawStmt, raw_parser(sql, RAW_PARSE_DEFAULT));
-  int known = it.count;
+  int known = 0;
   (void)parse_analyze_varparams(statement, sql, &it.types, &known, nullptr);
   for (int i = it.count; i < known; ++i)
     ereport(ERROR, errcode(ERRCODE_UNDEFINED_PARAMETER), errmsg("there is no value for $%d", i + 1),
             errhint("args => ARRAY['...'] has the values of $1, $2 ..."));
+  if (known < it.count) too_many_values(it.count);
   for (std::size_t i = 0; i < texts.size(); ++i) {
-    // One that the query does not use.
-    if (!OidIsValid(it.types[i])) it.types[i] = TEXTOID;
+    if (!OidIsValid(it.types[i]))
+      ereport(ERROR, errcode(ERRCODE_INDETERMINATE_DATATYPE),
+              errmsg("could not determine data type of parameter $%d", static_cast<int>(i + 1)),
+              errhint("Use it in the query, or number the parameters from $1 on."));
     it.nulls[i] = texts[i].null ? 'n' : ' ';
     Oid input;
     Oid parameter;

@@ -21,4 +21,7 @@ void read_only_query(const char* sql, std::span<const Value> texts, TupleDesc wa
 /// Runs a command here; its command tag, as servers tell it.
 const char* run_command(const char* sql);
 
+/// 42P02 for values of parameters that a query does not have.
+[[noreturn]] void too_many_values(int given);
+
 }  // namespace order_proc::pg

@@ -185,7 +185,7 @@ void forget_session(Connection& connection) {
   connection.step_count = connection.step_at = connection.inner_syncs = 0;
   connection.in_flight = connection.streaming = connection.row_mode_set = false;
   connection.parsing = {};
-  connection.settings.known = false;
+  connection.settings.known = connection.altered = false;
   connection.stale = connection.lost = connection.doomed = connection.pooled = false;
   connection.hung_up = false;
   connection.unregistered = false;

@@ -98,13 +98,14 @@ struct Connection {
   uint32 prepared_count;
   struct Settings {
     const void* timezone;
-    int date_style;
     int date_order;
+    int bytea_output;
     int interval_style;
     int lock_timeout;
     int statement_timeout;
     bool known;
   } settings;
+  bool altered;  ///< settings of ours or others may have been changed there, by what ran there
 };
 
 /// order_proc.connect_timeout, order_proc.idle_timeout, order_proc.max_connections_per_shard

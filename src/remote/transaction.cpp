@@ -7,6 +7,7 @@
 
 extern "C" {
 #include "pgtime.h"
+#include "utils/bytea.h"
 }
 
 namespace order_proc::remote {
@@ -34,11 +35,14 @@ Statement& begin_statement() {
   return XactReadOnly ? begin.read_only : begin.read_write;
 }
 
-/// The session on the shard writes and reads values as this one, and stops when we are gone.
+/// The session on the shard reads values as this one, writes them so that they are read here as
+/// what they were, and stops when we are gone.
 Statement set_session{
     "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', $7::pg_catalog.bool), "
     "pg_catalog.set_config('extra_float_digits', '3', $7::pg_catalog.bool), "
     "pg_catalog.set_config('client_connection_check_interval', '100', $7::pg_catalog.bool), "
+    "pg_catalog.set_config('standard_conforming_strings', 'on', $7::pg_catalog.bool), "
+    "pg_catalog.set_config('bytea_output', $8::pg_catalog.text, $7::pg_catalog.bool), "
     "pg_catalog.set_config('TimeZone', $1::pg_catalog.text, $7::pg_catalog.bool), "
     "pg_catalog.set_config('DateStyle', $2::pg_catalog.text, $7::pg_catalog.bool), "
     "pg_catalog.set_config('IntervalStyle', $3::pg_catalog.text, $7::pg_catalog.bool), "
@@ -47,21 +51,66 @@ Statement set_session{
     "pg_catalog.set_config('idle_in_transaction_session_timeout', $6::pg_catalog.text, "
     "$7::pg_catalog.bool)"};
 
+/// Of any style what is written by ISO is read; others name time zones by abbreviations, which mean
+/// this or that.
+const char* date_style() {
+  return DateOrder == DATEORDER_DMY   ? "ISO, DMY"
+         : DateOrder == DATEORDER_YMD ? "ISO, YMD"
+                                      : "ISO, MDY";
+}
+
+/// Back to what the connection began with.
+void queue_reset(Connection& connection) {
+  queue_text(connection, "RESET SESSION AUTHORIZATION", Step::control, {});
+  queue_text(connection, "RESET ROLE", Step::control, {});
+  queue_text(connection, "RESET ALL", Step::control, {});
+}
+
+bool reports(const Connection& connection, const char* name, const char* value) {
+  const char* const reported = PQparameterStatus(connection.link, name);
+  return reported == nullptr || pg_strcasecmp(reported, value) == 0;
+}
+
+/// Whether something that ran on the shard has changed the session's settings, as a trigger may: by
+/// those that servers report at the end of each message.
+bool settings_changed(const Connection& connection) {
+  const Connection::Settings& known = connection.settings;
+  if (!known.known || connection.in_flight || connection.step_count > 0) return false;
+  return known.timezone == session_timezone && known.date_order == DateOrder &&
+         known.interval_style == IntervalStyle &&
+         !(reports(connection, "DateStyle", date_style()) &&
+           reports(connection, "TimeZone", pg_get_timezone_name(session_timezone)) &&
+           reports(connection, "IntervalStyle", GetConfigOption("IntervalStyle", false, false)) &&
+           reports(connection, "standard_conforming_strings", "on"));
+}
+
+/// In a transaction the settings come back with its end, or that of a savepoint: then they are
+/// reset once more outside.
+void reset_altered(Connection& connection) {
+  if (connection.pooled) return;
+  if (settings_changed(connection)) settings_altered(connection);
+  if (!connection.altered || connection.depth > 0 || connection.left_open) return;
+  queue_reset(connection);
+  queue_sync(connection);
+  connection.altered = connection.settings.known = false;
+}
+
 void queue_settings(Connection& connection) {
-  const Connection::Settings wanted{session_timezone, DateStyle,        DateOrder, IntervalStyle,
+  const Connection::Settings wanted{session_timezone, DateOrder,        bytea_output, IntervalStyle,
                                     LockTimeout,      StatementTimeout, true};
   const Connection::Settings& known = connection.settings;
-  if (known.known && known.timezone == wanted.timezone && known.date_style == wanted.date_style &&
-      known.date_order == wanted.date_order && known.interval_style == wanted.interval_style &&
+  if (known.known && known.timezone == wanted.timezone && known.date_order == wanted.date_order &&
+      known.bytea_output == wanted.bytea_output && known.interval_style == wanted.interval_style &&
       known.lock_timeout == wanted.lock_timeout &&
       known.statement_timeout == wanted.statement_timeout)
     return;
-  const std::array<const char*, 7> values{
-      pg_get_timezone_name(session_timezone), GetConfigOption("DateStyle", false, false),
+  if (connection.altered && !connection.pooled) queue_reset(connection);
+  const std::array<const char*, 8> values{
+      pg_get_timezone_name(session_timezone), date_style(),
       GetConfigOption("IntervalStyle", false, false), psprintf("%d", LockTimeout),
       psprintf("%d", StatementTimeout),
       // A transaction on a shard is idle while the application thinks: the local settings decide.
-      "0", connection.pooled ? "true" : "false"};
+      "0", connection.pooled ? "true" : "false", GetConfigOption("bytea_output", false, false)};
   queue(connection, set_session, Step::control, {{}, values, {}, {}});
   connection.settings = wanted;
   // With a pooler they last for the transaction only.
@@ -107,6 +156,7 @@ void begin(Connection& connection, Use use) {
                    connection.shard_id, server_name(connection.server)),
             errhint("Call order_proc.create_orders in a transaction block."));
   const int level = GetCurrentTransactionNestLevel();
+  reset_altered(connection);
   if (connection.depth == 0) {
     const bool alone = use == Use::read && !IsolationUsesXactSnapshot() && !connection.pooled;
     if (!alone) {
@@ -121,6 +171,11 @@ void begin(Connection& connection, Use use) {
   if (connection.depth > 0) queue_savepoints(connection, level);
   if (use == Use::write && (connection.wrote_level == 0 || connection.wrote_level > level))
     connection.wrote_level = level;
+}
+
+void settings_altered(Connection& connection) {
+  connection.altered = true;
+  connection.settings.known = false;
 }
 
 void begin_snapshot(Connection& connection) {

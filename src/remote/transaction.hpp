@@ -21,6 +21,9 @@ void make_room();
 /// savepoints.
 void begin(Connection& connection, Use use);
 
+/// The session's settings on the shard may be any, and are reset before its next use.
+void settings_altered(Connection& connection);
+
 /// Undoes on the shard a call that failed there, as long as it began the transaction on the shard,
 /// or a savepoint: `depth` is what Connection::depth was before. False when it cannot be undone by
 /// itself.

@@ -190,7 +190,7 @@ DELETE FROM order_store.orders;
 DELETE FROM noted;
 
 -- Follow-ups that fail: the error is theirs, the order is gone.
-CREATE FUNCTION fail(o bigint) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM sagas.note(o); RAISE EXCEPTION 'sold out' USING ERRCODE = 'P0001', DETAIL = 'None left.', HINT = 'Order less.'; END $$;
+CREATE FUNCTION fail(o bigint) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM sagas.note(o); RAISE EXCEPTION 'sold out' USING ERRCODE = 'P0001', DETAIL = 'None left.', HINT = 'Order less'; END $$;
 CREATE FUNCTION divide(o bigint) RETURNS bigint LANGUAGE sql AS 'SELECT sagas.note(o) / 0';
 CREATE FUNCTION remove_and_fail(o bigint) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM order_proc.delete_order(o); PERFORM 1 / 0; END $$;
 CREATE FUNCTION nested(o bigint) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM sagas.note(o); PERFORM sagas.inside(); END $$;
