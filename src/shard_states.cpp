@@ -35,10 +35,19 @@ struct StateAsked {
   bool over;
 };
 
+NameData named(Oid server) {
+  NameData name;
+  namestrcpy(&name, remote::server_name(server));
+  return name;
+}
+
 void ask_for_state(StateAsked& asked, const remote::Target& target) {
   asked.row[0] = pg::Value(Int32GetDatum(target.shard_id));
-  asked.row[1] =
-      pg::Value(DirectFunctionCall1(namein, CStringGetDatum(remote::server_name(target.server))));
+  // As the store names it: the foreign server may be gone.
+  auto* const name = static_cast<NameData*>(palloc(sizeof(NameData)));
+  *name = remote::server_exists(target.server) ? named(target.server)
+                                               : server_name_of(target.shard_id);
+  asked.row[1] = pg::Value(NameGetDatum(name));
   asked.row[2] = pg::Value(BoolGetDatum(false));
   asked.start = GetCurrentTimestamp();
   asked.over = asked.connection == nullptr;
