@@ -125,10 +125,10 @@ bool start(Connection& connection, bool quiet) {
   const Options options = options_for(connection);
   if (needs_password(connection, options) && !options.has_password) {
     if (quiet) return false;
-    no_password(connection, "Non-superusers must provide a password in the user mapping.",
-                psprintf("ALTER USER MAPPING FOR %s SERVER %s OPTIONS (ADD password '...');",
-                         user_name(connection.user),
-                         quote_identifier(server_name(connection.server))));
+    no_password(
+        connection, "Non-superusers must provide a password in the user mapping.",
+        psprintf("ALTER USER MAPPING FOR %s SERVER %s OPTIONS (ADD password '...');",
+                 user_name(connection.user), quote_identifier(server_name(connection.server))));
   }
   forget_session(connection);
   if (!connection.mapped) reserve_place(connection);

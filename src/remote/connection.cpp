@@ -158,8 +158,7 @@ const char* server_name(Oid server) {
 }
 
 bool server_exists(Oid server) {
-  return OidIsValid(server) &&
-         SearchSysCacheExists1(FOREIGNSERVEROID, ObjectIdGetDatum(server));
+  return OidIsValid(server) && SearchSysCacheExists1(FOREIGNSERVEROID, ObjectIdGetDatum(server));
 }
 
 void tell_no_server(int level, int shard_id) {

@@ -118,9 +118,9 @@ extern int read_preference;
 
 /// Connects to all targets at once, as the current user; those that are open already cost nothing.
 /// `wanted` gets one for each target. `may_be_standby`: order_proc.read_preference counts.
-/// Raises 42501 without USAGE on a server, 42704 when there is none, 08001 when one cannot be reached; with `unreachable`
-/// (one for each target), such a target's connection is null and the reason stands there. OP503
-/// from a shard that knows a newer coordinator.
+/// Raises 42501 without USAGE on a server, 42704 when there is none, 08001 when one cannot be
+/// reached; with `unreachable` (one for each target), such a target's connection is null and the
+/// reason stands there. OP503 from a shard that knows a newer coordinator.
 void connect(std::span<const Target> targets, std::span<Connection*> wanted,
              bool may_be_standby = false, std::span<const char*> unreachable = {});
 
