@@ -21,6 +21,8 @@ namespace {
 constinit Cluster cluster{};
 uint64 read_at = 0;  ///< the store's generation
 bool fresh = false;
+uint64 server_changes = 0;  ///< of any foreign server, whose oids the map keeps
+uint64 servers_read_at = 0;
 
 /// Calls `use` with the values of each row of a small table of the library's: a plain scan that
 /// sees what is committed by now, needs no rights and runs no code of others.
@@ -180,18 +182,25 @@ void end_of_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionI
   if (event == SUBXACT_EVENT_ABORT_SUB) held = {};
 }
 
+void server_altered(Datum, int, uint32) {
+  ++server_changes;
+}
+
 }  // namespace
 
 namespace {
 
 const Cluster& read(const Store& store, bool slots) {
-  while (!fresh || read_at != store_generation() || (slots && !cluster.slots_known)) {
+  while (!fresh || read_at != store_generation() || servers_read_at != server_changes ||
+         (slots && !cluster.slots_known)) {
     const uint64 generation = store_generation();
+    const uint64 servers = server_changes;
     // What somebody has in hand does not lose them.
     read_cluster(store, slots || cluster.slots_known);
     read_at = generation;
+    servers_read_at = servers;
     fresh = true;
-    if (generation == store_generation()) break;
+    if (generation == store_generation() && servers == server_changes) break;
   }
   return cluster;
 }
@@ -230,12 +239,19 @@ const remote::Target& shard_of_slot(const Cluster& of, int slot) {
     ereport(ERROR, errcode(pg::no_shard_for_slot), errmsg("no shard has slot %d", slot),
             errhint("SELECT order_proc.add_shard('server');"));
   const remote::Target& target = of.shards[static_cast<std::size_t>(shard)];
-  if (!OidIsValid(target.server))
-    ereport(
-        ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
-        errmsg("the foreign server of shard %d does not exist", shard),
-        errhint("TABLE order_store.shards names it: CREATE SERVER and its user mappings again."));
+  if (!OidIsValid(target.server)) remote::raise_no_server(shard);
   return target;
+}
+
+NameData server_name_of(int shard_id) {
+  static NameData name;
+  namestrcpy(&name, "?");
+  scan<2>(open_also({Table::shards}).table(Table::shards), {"id", "server"},
+          [shard_id](const std::array<pg::Value, 2>& row) {
+            if (!row[0].null && !row[1].null && DatumGetInt32(row[0].datum) == shard_id)
+              name = *DatumGetName(row[1].datum);
+          });
+  return name;
 }
 
 void require_slot(const Store& store, int slot) {
@@ -247,6 +263,7 @@ void require_slot(const Store& store, int slot) {
 
 void watch_cluster() {
   RegisterSubXactCallback(end_of_subtransaction, nullptr);
+  CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_altered, 0);
 }
 
 namespace {

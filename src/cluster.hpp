@@ -55,6 +55,9 @@ void forget_cluster();
 /// The shard that has the slot; OP403 when none does.
 const remote::Target& shard_of_slot(const Cluster& of, int slot);
 
+/// The name that the store has of a shard's foreign server, which may not exist.
+NameData server_name_of(int shard_id);
+
 /// On a shard: locks the slot against being moved away until the end of the transaction, and raises
 /// OP402 unless it is here. Elsewhere nothing.
 void require_slot(const Store& store, int slot);

@@ -9,6 +9,7 @@
 #include "consistent_cut.hpp"
 
 #include "pg/locks.hpp"
+#include "prepared.hpp"
 #include "remote/pipeline.hpp"
 
 namespace order_proc {
@@ -31,18 +32,20 @@ uint32 cuts_taken = 0;
 
 /// One of the transactions over shards that are prepared on this one.
 remote::Statement find_in_doubt{
-    "SELECT p.gid FROM pg_catalog.pg_prepared_xacts AS p WHERE p.database OPERATOR(pg_catalog.=) "
-    "pg_catalog.current_database() AND p.gid OPERATOR(pg_catalog.~~) 'opc_\\_%' LIMIT 1"};
-
-void queue_find(remote::Connection& connection) {
-  remote::queue(connection, find_in_doubt, remote::Step::call, {});
-}
+    "SELECT p.gid, p.owner FROM pg_catalog.pg_prepared_xacts AS p "
+    "WHERE " ORDER_PROC_PREPARED_BY_US " LIMIT 1"};
 
 /// The shards that are looked at. With `warn` those that fail are taken out: what is begun on the
 /// others holds.
 struct Shards {
   std::span<remote::Connection*> connections;
   OnFailure on_failure;
+  const char* pattern =
+      prepared_pattern(cluster_without_slots(open_tables_for_anyone({Table::cluster})));
+
+  void queue_find(remote::Connection& connection) const {
+    remote::queue(connection, find_in_doubt, remote::Step::call, {{}, {&pattern, 1}, {}, {}});
+  }
 
   /// Keeps those for which `stays` is true.
   template <typename F>
@@ -58,7 +61,8 @@ struct Shards {
 struct Doubt {
   const remote::Connection* connection = nullptr;
   const char* gid = nullptr;
-  bool gone = false;  ///< of some: see reopen_gone
+  const char* owner = nullptr;  ///< the role there
+  bool gone = false;            ///< of some: see reopen_gone
 };
 
 /// Whether connections may turn out to be broken: nobody has used them since they were got.
@@ -95,6 +99,7 @@ Doubt take_answers(Shards& shards, Turn turn) {
       if (PQntuples(result) > 0) {
         doubt.connection = &connection;
         doubt.gid = pstrdup(PQgetvalue(result, 0, 0));
+        doubt.owner = pstrdup(PQgetvalue(result, 0, 1));
       }
     if (turn == Turn::again || connection.in_flight || !may_reopen(connection))
       return sound(connection, shards.on_failure);
@@ -105,7 +110,7 @@ Doubt take_answers(Shards& shards, Turn turn) {
 
 Doubt find_doubt(Shards& shards, Turn turn) {
   for (remote::Connection* const connection : shards.connections) {
-    queue_find(*connection);
+    shards.queue_find(*connection);
     remote::send(*connection);
   }
   return take_answers(shards, turn);
@@ -133,11 +138,14 @@ void close_barrier(remote::Deadline deadline) {
 void wait_for_settlement(const Doubt& doubt, remote::Deadline deadline) {
   open_commit_barrier();
   if (remote::passed(deadline))
-    ereport(ERROR, errcode(pg::no_consistent_cut),
-            errmsg("no consistent cut: a transaction is in doubt on shard %d (server \"%s\")",
-                   doubt.connection->shard_id, remote::server_name(doubt.connection->server)),
-            errdetail("It is prepared as %s.", doubt.gid),
-            errhint("SELECT * FROM order_proc.recover(); then try again."));
+    ereport(
+        ERROR, errcode(pg::no_consistent_cut),
+        errmsg("no consistent cut: a transaction is in doubt on shard %d (server \"%s\")",
+               doubt.connection->shard_id, remote::server_name(doubt.connection->server)),
+        errdetail("It is prepared as %s, by role %s.", doubt.gid, quote_identifier(doubt.owner)),
+        errhint("SELECT * FROM order_proc.recover(); then try again. When it stays, and "
+                "order_proc.in_doubt calls it rollback: ROLLBACK PREPARED '%s'; on shard %d.",
+                doubt.gid, doubt.connection->shard_id));
   (void)remote::wait_ready({}, remote::after_milliseconds(pause), remote::Interrupts::serve);
 }
 
@@ -148,7 +156,7 @@ Doubt take_snapshots_apart(Shards& shards, Turn turn) {
   for (remote::Connection* const connection : shards.connections) {
     // Settings of a session, if it keeps them.
     if (!connection->pooled) remote::begin(*connection, remote::Use::read);
-    queue_find(*connection);
+    shards.queue_find(*connection);
     remote::queue_sync(*connection);
     remote::begin_snapshot(*connection);
     remote::send(*connection);

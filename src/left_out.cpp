@@ -9,6 +9,7 @@ namespace order_proc {
 namespace {
 
 void warn_unreachable(int shard_id, Oid server, const char* reason) {
+  if (!remote::server_exists(server)) return remote::tell_no_server(WARNING, shard_id);
   ereport(WARNING, errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
           errmsg("could not connect to shard %d (server \"%s\")", shard_id,
                  remote::server_name(server)),

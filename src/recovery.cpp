@@ -214,6 +214,11 @@ Datum order_proc_adopt_cluster(PG_FUNCTION_ARGS) {
   const Store store = open_store();
   require_one_owner(store);
   const Cluster& cluster = cluster_of(store);
+  if (cluster.role == Role::shard)
+    ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+            errmsg("this database is shard %d of cluster " INT64_FORMAT, cluster.shard_id,
+                   cluster.coordinator_id),
+            errhint("Call adopt_cluster on the coordinator, or a copy of it."));
   if (cluster.role != Role::coordinator)
     ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
             errmsg("this database does not coordinate a cluster"),

@@ -2,6 +2,7 @@
 // no longer than for a connection.
 #include "pg/args.hpp"
 #include "pg/srf.hpp"
+#include "prepared.hpp"
 #include "remote/pipeline.hpp"
 #include "remote/transaction.hpp"
 #include "routing.hpp"
@@ -14,9 +15,8 @@ constexpr const char* state_query =
     "SELECT (SELECT e.extversion FROM pg_catalog.pg_extension AS e WHERE e.extname "
     "OPERATOR(pg_catalog.=) 'order_proc'), order_proc.schema_version(), "
     "(SELECT COALESCE(pg_catalog.sum(c.orders), 0) FROM order_proc.order_counts() AS c), "
-    "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xacts AS p WHERE p.database "
-    "OPERATOR(pg_catalog.=) pg_catalog.current_database() AND p.gid OPERATOR(pg_catalog.~~) "
-    "'opc_\\_%')";
+    "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xacts AS p "
+    "WHERE " ORDER_PROC_PREPARED_BY_US ")";
 
 pg::Value text_value(const PGresult* result, int column) {
   if (PQgetisnull(result, 0, column) == 1) return {};
@@ -35,16 +35,26 @@ struct StateAsked {
   bool over;
 };
 
-void ask_for_state(StateAsked& asked, const remote::Target& target) {
+NameData named(Oid server) {
+  NameData name;
+  namestrcpy(&name, remote::server_name(server));
+  return name;
+}
+
+void ask_for_state(StateAsked& asked, const remote::Target& target, const char* pattern) {
   asked.row[0] = pg::Value(Int32GetDatum(target.shard_id));
-  asked.row[1] =
-      pg::Value(DirectFunctionCall1(namein, CStringGetDatum(remote::server_name(target.server))));
+  // As the store names it: the foreign server may be gone.
+  auto* const name = static_cast<NameData*>(palloc(sizeof(NameData)));
+  *name =
+      remote::server_exists(target.server) ? named(target.server) : server_name_of(target.shard_id);
+  asked.row[1] = pg::Value(NameGetDatum(name));
   asked.row[2] = pg::Value(BoolGetDatum(false));
   asked.start = GetCurrentTimestamp();
   asked.over = asked.connection == nullptr;
   if (asked.over) return;
   remote::begin(*asked.connection, remote::Use::read);
-  remote::queue_text(*asked.connection, state_query, remote::Step::call, {});
+  remote::queue_text(*asked.connection, state_query, remote::Step::call,
+                     {{}, {&pattern, 1}, {}, {}});
   remote::send(*asked.connection);
 }
 
@@ -102,12 +112,13 @@ Datum order_proc_shard_states(PG_FUNCTION_ARGS) {
   const std::span<const char*> reasons{static_cast<const char**>(palloc0(sizeof(char*) * count)),
                                        count};
   remote::connect(cluster->targets(), reached, false, reasons);
+  const char* const pattern = prepared_pattern(*cluster);
   std::size_t reached_count = 0;
   for (std::size_t i = 0; i < count; ++i) {
     all[i].row.fill({});
     all[i].connection = reached[i];
     if (reached[i] != nullptr) reached[reached_count++] = reached[i];
-    ask_for_state(all[i], cluster->shards[i]);
+    ask_for_state(all[i], cluster->shards[i], pattern);
   }
   take_states(all, reached.subspan(0, reached_count));
   for (const StateAsked& asked : all) {

@@ -4,6 +4,7 @@
 
 #include "mappings.hpp"
 #include "pg/error.hpp"
+#include "prepared.hpp"
 #include "receipts.hpp"
 #include "remote/pipeline.hpp"
 #include "remote/wait.hpp"
@@ -28,10 +29,8 @@ constexpr const char* prepared_query =
     "SELECT p.gid, p.owner, p.owner OPERATOR(pg_catalog.=) CURRENT_USER OR (SELECT r.rolsuper FROM "
     "pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) CURRENT_USER), "
     "(EXTRACT(epoch FROM p.prepared) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 "
-    "FROM pg_catalog.pg_prepared_xacts AS p WHERE p.database OPERATOR(pg_catalog.=) "
-    "pg_catalog.current_database() AND p.gid OPERATOR(pg_catalog.~~) 'opc_\\_%' AND "
-    "pg_catalog.substr(p.gid, 6, 16) OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]) "
-    "ORDER BY p.prepared LIMIT 2000";
+    "FROM pg_catalog.pg_prepared_xacts AS p WHERE " ORDER_PROC_PREPARED_BY_US
+    " ORDER BY p.prepared LIMIT 2000";
 constexpr const char* receipts_query =
     "SELECT r.gid FROM order_store.receipts AS r WHERE r.written_at OPERATOR(pg_catalog.<) "
     "(pg_catalog.now() OPERATOR(pg_catalog.-) '5 seconds'::pg_catalog.interval) LIMIT 2000";
@@ -55,10 +54,8 @@ TimestampTz from_unix(const char* microseconds) {
 
 /// What the coordinator, present or former, has prepared on the shard.
 void queue_prepared(const Cluster& cluster, remote::Connection& connection) {
-  const std::array<const char*, 1> ids{
-      psprintf("{%016llx,%016llx}", static_cast<unsigned long long>(cluster.coordinator_id),
-               static_cast<unsigned long long>(cluster.former_id))};
-  remote::queue_text(connection, prepared_query, remote::Step::call, {{}, ids, {}, {}});
+  const std::array<const char*, 1> pattern{prepared_pattern(cluster)};
+  remote::queue_text(connection, prepared_query, remote::Step::call, {{}, pattern, {}, {}});
 }
 
 void queue_questions(const Cluster& cluster, const ShardView& view, int64 adopted) {

@@ -9,6 +9,7 @@
 #include "remote/pipeline.hpp"
 #include "remote/transaction.hpp"
 #include "routing.hpp"
+#include "shard_locale.hpp"
 #include "slots.hpp"
 
 extern "C" {
@@ -199,6 +200,16 @@ void require_fit(const Store& store, const Description& it, const char* server, 
           "The first shard may hold data, later ones must be empty.");
 }
 
+/// Asked of those only that have our columns and functions.
+void require_same_order(remote::Connection& connection, const Store& store, const char* server) {
+  const Misfit locale = compare_locale(connection);
+  if (locale.why != nullptr) unfit(server, locale.why, locale.hint);
+  if (store.placement != core::Placement::hash) return;
+  check_slot_vectors();
+  const Misfit slots = compare_slots(connection);
+  if (slots.why != nullptr) unfit(server, slots.why, slots.hint);
+}
+
 pg::Statement add_shard_row{"INSERT INTO order_store.shards (id, server) VALUES ($1, $2)", INT4OID,
                             NAMEOID};
 pg::Statement deal_slots{
@@ -333,6 +344,7 @@ Datum order_proc_add_shard(PG_FUNCTION_ARGS) {
   remote::connect({&target, 1}, {&joining, 1});
   const Description it = describe(*joining, server_name);
   require_fit(store, it, server_name, first);
+  require_same_order(*joining, store, server_name);
   const auto others = connect_all(cluster, false);
   const bool all_to_first = first && it.has_customers;
   const bool deal = !it.has_customers && !any_shard_holds_customers(others);

@@ -17,20 +17,6 @@ core::Placement parse_placement(std::string_view name) {
   pg::unknown_option("placement", name, "Use 'hash' or 'modulo'.");
 }
 
-/// Ids carry slots, and slots are compared between servers: a server that hashes otherwise cannot
-/// take part.
-void check_slot_vectors() {
-  for (const auto& [customer_id, slot] : core::slot_vectors) {
-    const int here = core::slot_of_hash(DatumGetUInt64(
-        DirectFunctionCall2(hashint8extended, Int64GetDatum(customer_id), Int64GetDatum(0))));
-    if (here != slot)
-      ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-              errmsg("hashint8extended gives customer " INT64_FORMAT " slot %d here, not %d",
-                     customer_id, here, slot),
-              errhint("Use placement => 'modulo' on this server."));
-  }
-}
-
 const char* placement_check(core::Placement placement) {
   return placement == core::Placement::hash
              ? "ALTER TABLE order_store.orders ADD CHECK ((id & 4095) = "
@@ -70,6 +56,18 @@ void grant(const char* command, const char* role) {
 }
 
 }  // namespace
+
+void check_slot_vectors() {
+  for (const auto& [customer_id, slot] : core::slot_vectors) {
+    const int here = core::slot_of_hash(DatumGetUInt64(
+        DirectFunctionCall2(hashint8extended, Int64GetDatum(customer_id), Int64GetDatum(0))));
+    if (here != slot)
+      ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+              errmsg("hashint8extended gives customer " INT64_FORMAT " slot %d here, not %d",
+                     customer_id, here, slot),
+              errhint("Use placement => 'modulo' on this server."));
+  }
+}
 
 extern "C" {
 

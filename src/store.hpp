@@ -125,6 +125,10 @@ void invalidate_store();
 /// Owner of the table, as which RI triggers and the library itself touch it.
 Oid table_owner(Oid table);
 
+/// Raises 55000 on a server that hashes customers to other slots than all others do: ids carry
+/// slots.
+void check_slot_vectors();
+
 /// Whether the function is the one of that name in schema order_proc: nobody else may make
 /// functions there.
 bool is_our_function(Oid function, std::string_view name);

@@ -20,6 +20,20 @@ GidText format_gid(const Gid& gid, bool old) noexcept {
   return text;
 }
 
+GidPattern gid_pattern(std::uint64_t coordinator, std::uint64_t former) noexcept {
+  GidPattern text{};
+  const auto a = static_cast<unsigned long long>(coordinator);
+  const auto b = static_cast<unsigned long long>(former);
+  std::snprintf(text.data(), text.size(),
+                "^(%s(%016llx|%016llx)_[0-9a-f]{16}_[0-9a-f]{16}|"
+                "%s(%016llx|%016llx)_[0-9a-f]{8}_[0-9a-f]{16}_[0-9a-f]{16}|"
+                "%s(%016llx|%016llx)_[0-9a-f]{8}_[0-9a-f]{16}_[0-9a-f]{16}_[0-9a-f]{4})"
+                "_[0-9a-f]{4}$",
+                old_gid_prefix.data(), a, b, gid_prefix.data(), a, b, decided_gid_prefix.data(), a,
+                b);
+  return text;
+}
+
 std::optional<Gid> parse_gid(std::string_view text) noexcept {
   const bool old = text.starts_with(old_gid_prefix);
   const bool decided = text.starts_with(decided_gid_prefix);

@@ -40,6 +40,10 @@ GidText format_gid(const Gid& gid, bool old = false) noexcept;
 /// nullopt for anything that format_gid does not make.
 std::optional<Gid> parse_gid(std::string_view text) noexcept;
 
+/// A regular expression of PostgreSQL for what parse_gid takes of these two coordinators.
+using GidPattern = std::array<char, 400>;
+GidPattern gid_pattern(std::uint64_t coordinator, std::uint64_t former) noexcept;
+
 /// What names the transaction: all but the shard.
 constexpr std::string_view gid_base(std::string_view gid) noexcept {
   return gid.substr(0, gid.rfind('_'));

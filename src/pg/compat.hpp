@@ -105,6 +105,15 @@ inline void init_range_table(EState* estate, const RangeTable& table) {
 #endif
 }
 
+/// Of pg_database AS d: the locale that is not libc's, and what tailors it.
+#if PG_VERSION_NUM >= 170000
+inline constexpr const char* locale_columns = "d.datlocale, d.daticurules";
+#elif PG_VERSION_NUM >= 160000
+inline constexpr const char* locale_columns = "d.daticulocale, d.daticurules";
+#else
+inline constexpr const char* locale_columns = "d.daticulocale, NULL::pg_catalog.text";
+#endif
+
 using ExpressionVisitor = bool (*)(Node* node, void* context);
 
 /// Calls `visit` for each child; a macro with a check of its own from 16 on, untyped before.

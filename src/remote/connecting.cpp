@@ -56,9 +56,29 @@ void add_options(Options& options, const List* definitions, const PQconninfoOpti
   }
 }
 
+const char* user_name(Oid user) {
+  return OidIsValid(user) ? quote_identifier(GetUserNameFromId(user, false)) : "PUBLIC";
+}
+
+/// That of the user, else that of PUBLIC.
+const UserMapping* mapping_of(const Connection& connection) {
+  const auto exists = [&](Oid user) {
+    return SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(user),
+                                 ObjectIdGetDatum(connection.server));
+  };
+  if (!exists(connection.user) && !exists(InvalidOid))
+    ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
+            errmsg("user mapping not found for user %s, server \"%s\"", user_name(connection.user),
+                   server_name(connection.server)),
+            errhint("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (user '...', password '...');",
+                    user_name(connection.user), quote_identifier(server_name(connection.server))));
+  return GetUserMapping(connection.user, connection.server);
+}
+
 Options options_for(const Connection& connection) {
-  const ForeignServer* const server = GetForeignServer(connection.server);
-  const UserMapping* const mapping = GetUserMapping(connection.user, connection.server);
+  const ForeignServer* const server = GetForeignServerExtended(connection.server, FSV_MISSING_OK);
+  if (server == nullptr) raise_no_server(connection.shard_id);
+  const UserMapping* const mapping = mapping_of(connection);
   const Size most =
       static_cast<Size>(list_length(server->options) + list_length(mapping->options)) + 8;
   Options options{static_cast<const char**>(palloc0(sizeof(char*) * most)),
@@ -94,15 +114,10 @@ bool needs_password(const Connection& connection, const Options& options) {
   return !superuser_arg(connection.user) && options.password_required;
 }
 
-[[noreturn]] void no_password(const Connection& connection, const char* detail) {
+[[noreturn]] void no_password(const Connection& connection, const char* detail, const char* hint) {
   ereport(ERROR, errcode(ERRCODE_S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED),
           errmsg("password is required for server \"%s\"", server_name(connection.server)),
-          errdetail_internal("%s", detail),
-          errhint("ALTER USER MAPPING FOR %s SERVER %s OPTIONS (ADD password '...');",
-                  OidIsValid(connection.user)
-                      ? quote_identifier(GetUserNameFromId(connection.user, false))
-                      : "PUBLIC",
-                  quote_identifier(server_name(connection.server))));
+          errdetail_internal("%s", detail), errhint("%s", hint));
 }
 
 /// Begins to connect; false when it may not and `quiet`.
@@ -110,7 +125,10 @@ bool start(Connection& connection, bool quiet) {
   const Options options = options_for(connection);
   if (needs_password(connection, options) && !options.has_password) {
     if (quiet) return false;
-    no_password(connection, "Non-superusers must provide a password in the user mapping.");
+    no_password(
+        connection, "Non-superusers must provide a password in the user mapping.",
+        psprintf("ALTER USER MAPPING FOR %s SERVER %s OPTIONS (ADD password '...');",
+                 user_name(connection.user), quote_identifier(server_name(connection.server))));
   }
   forget_session(connection);
   if (!connection.mapped) reserve_place(connection);
@@ -195,7 +213,9 @@ bool settle(Connection& connection, bool quiet) {
     if (needs_password(connection, options)) {
       close_connection(connection);
       if (quiet) return false;
-      no_password(connection, "The server did not ask for the password of the user mapping.");
+      no_password(connection, "The server did not ask for the password of the user mapping.",
+                  "Let the shard's pg_hba.conf ask this user for it (scram-sha-256, not trust or "
+                  "peer), then SELECT pg_reload_conf(); there.");
     }
   }
   return PQsetnonblocking(connection.link, 1) == 0 && PQenterPipelineMode(connection.link) == 1;
@@ -274,7 +294,7 @@ std::span<Attempt> start_all(std::span<Connection* const> wanted, bool quiet) {
   auto* const attempts = static_cast<Attempt*>(palloc(sizeof(Attempt) * (wanted.size() + 1)));
   std::size_t count = 0;
   for (Connection* const connection : wanted) {
-    if (connection->link != nullptr) continue;
+    if (connection == nullptr || connection->link != nullptr) continue;
     const bool failed = !start(*connection, quiet) || PQstatus(connection->link) == CONNECTION_BAD;
     attempts[count++] = {connection, failed ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING, false,
                          failed};
@@ -306,7 +326,7 @@ void set_registrar(Registrar called) {
 
 void open(std::span<Connection*> wanted, std::span<const char*> unreachable) {
   if (std::all_of(wanted.begin(), wanted.end(),
-                  [](const Connection* c) { return c->link != nullptr; }))
+                  [](const Connection* c) { return c == nullptr || c->link != nullptr; }))
     return;
   const std::span<Attempt> attempts =
       start_all({wanted.data(), wanted.size()}, !unreachable.empty());

@@ -6,7 +6,7 @@
 namespace order_proc::remote {
 
 /// Opens those that are not, all at once, within order_proc.connect_timeout. `unreachable` as in
-/// connect.
+/// connect; those that are null are left so.
 void open(std::span<Connection*> wanted, std::span<const char*> unreachable);
 
 /// What the session on the shard had is gone with it.

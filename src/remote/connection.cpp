@@ -95,7 +95,7 @@ void drop_unfit(std::span<Connection* const> wanted) {
   std::size_t count = 0;
   Deadline deadline = never;
   for (Connection* const connection : wanted) {
-    if (connection->link == nullptr || connection->depth > 0) continue;
+    if (connection == nullptr || connection->link == nullptr || connection->depth > 0) continue;
     // The end of a transaction that nobody waited for: a shard that does not tell it hangs.
     if (connection->in_flight) {
       if (deadline == never) deadline = after_milliseconds(connect_timeout);
@@ -106,7 +106,7 @@ void drop_unfit(std::span<Connection* const> wanted) {
   if (count > 0) (void)poll(descriptors, count, 0);
   count = 0;
   for (Connection* const connection : wanted)
-    if (connection->link != nullptr && connection->depth == 0 &&
+    if (connection != nullptr && connection->link != nullptr && connection->depth == 0 &&
         unfit(*connection, descriptors[count++]))
       close_connection(*connection);
   if (descriptors != few.data()) pfree(descriptors);
@@ -155,6 +155,21 @@ bool in_transaction() {
 const char* server_name(Oid server) {
   const ForeignServer* const found = GetForeignServerExtended(server, FSV_MISSING_OK);
   return found == nullptr ? "?" : found->servername;
+}
+
+bool server_exists(Oid server) {
+  return OidIsValid(server) && SearchSysCacheExists1(FOREIGNSERVEROID, ObjectIdGetDatum(server));
+}
+
+void tell_no_server(int level, int shard_id) {
+  ereport(level, errcode(ERRCODE_UNDEFINED_OBJECT),
+          errmsg("the foreign server of shard %d does not exist", shard_id),
+          errhint("TABLE order_store.shards names it: CREATE SERVER and its user mappings again."));
+}
+
+void raise_no_server(int shard_id) {
+  tell_no_server(ERROR, shard_id);
+  pg_unreachable();
 }
 
 const char* reason(const Connection& connection) {
@@ -213,6 +228,12 @@ void connect(std::span<const Target> targets, std::span<Connection*> wanted, boo
              std::span<const char*> unreachable) {
   watch_servers();
   for (std::size_t i = 0; i < targets.size(); ++i) {
+    if (!server_exists(targets[i].server)) {
+      if (unreachable.empty()) raise_no_server(targets[i].shard_id);
+      unreachable[i] = "its foreign server does not exist";
+      wanted[i] = nullptr;
+      continue;
+    }
     if (!targets[i].mapped && !pg::may_use_server(targets[i].server, GetUserId()))
       aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server_name(targets[i].server));
     Connection* connection = &find_or_make(targets[i], false);
@@ -224,7 +245,8 @@ void connect(std::span<const Target> targets, std::span<Connection*> wanted, boo
   }
   drop_unfit(wanted);
   const TimestampTz now = GetCurrentTimestamp();
-  for (Connection* const connection : wanted) connection->last_used = now;
+  for (Connection* const connection : wanted)
+    if (connection != nullptr) connection->last_used = now;
   open(wanted, unreachable);
   watch_idle_connections();
 }

@@ -119,9 +119,9 @@ extern int read_preference;
 
 /// Connects to all targets at once, as the current user; those that are open already cost nothing.
 /// `wanted` gets one for each target. `may_be_standby`: order_proc.read_preference counts.
-/// Raises 42501 without USAGE on a server, 08001 when one cannot be reached; with `unreachable`
-/// (one for each target), such a target's connection is null and the reason stands there. OP503
-/// from a shard that knows a newer coordinator.
+/// Raises 42501 without USAGE on a server, 42704 when there is none, 08001 when one cannot be
+/// reached; with `unreachable` (one for each target), such a target's connection is null and the
+/// reason stands there. OP503 from a shard that knows a newer coordinator.
 void connect(std::span<const Target> targets, std::span<Connection*> wanted,
              bool may_be_standby = false, std::span<const char*> unreachable = {});
 
@@ -158,6 +158,11 @@ const char* reason(const Connection& connection);
 
 /// The name of a foreign server, for messages.
 const char* server_name(Oid server);
+
+/// A shard's foreign server was dropped or renamed: 42704.
+bool server_exists(Oid server);
+void tell_no_server(int level, int shard_id);
+[[noreturn]] void raise_no_server(int shard_id);
 
 /// 08006 for a connection that broke.
 [[noreturn]] void raise_lost(Connection& connection);

@@ -286,6 +286,24 @@ gives($list, 8, 'eventual reads go on');
 run('SELECT * FROM order_proc.recover()');
 gives("$atomic $list", 8, 'once it is settled, the atomic ones do, too');
 
+# What other roles prepare there under names like ours is none of our business, unless it is a whole identifier of this cluster.
+{
+	$shards[2]->safe_psql('postgres', 'CREATE ROLE stranger LOGIN');
+	my $prepare = sub { my ($gid) = @_; $shards[2]->safe_psql('postgres', "BEGIN; PREPARE TRANSACTION '$gid'", extra_params => [ '-U', 'stranger' ]); };
+	my @strange = ('opc2_', 'opc_x', "opc2_${cluster}_0000000000000003_aaaaaaaaaaaaaaaa_0002", "opc1_@{[ 'f' x 16 ]}_0000000000000003_aaaaaaaaaaaaaaaa_0002", "opc1_${cluster}_0000000000000003_aaaaaaaaaaaaaaaa_0002_");
+	$prepare->($_) for @strange;
+	gives("$atomic $list", 8, 'prepared transactions of others hold no atomic read');
+	gives("SELECT count(*) FROM order_proc.create_restore_point('strangers')", 5, 'nor a restore point');
+	gives('SELECT sum(in_doubt) FROM order_proc.shard_status', 0, 'nor are they in doubt');
+	$shards[2]->safe_psql('postgres', "ROLLBACK PREPARED '$_'") for @strange;
+	my $forged = "opc2_${cluster}_00000001_0000000000000003_aaaaaaaaaaaaaaaa_0002";
+	$prepare->($forged);
+	gives('SELECT sum(in_doubt) FROM order_proc.shard_status', 1, 'a forged one is');
+	like(refused("$atomic $list", 'OP502', 'and holds the reads'), qr/shard 2 .*DETAIL:[^\n]*$forged, by role stranger.*HINT:[^\n]*ROLLBACK PREPARED '$forged'; on shard 2/s, 'which say whose it is and how to end it');
+	$shards[2]->safe_psql('postgres', "ROLLBACK PREPARED '$forged'");
+	gives("$atomic $list", 8, 'that ends it');
+}
+
 # A commit that hangs: a bounded wait, and a lock_timeout of the caller's counts.
 my $postmaster = (split /\n/, slurp_file($shards[1]->data_dir . '/postmaster.pid'))[0];
 {

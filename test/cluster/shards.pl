@@ -61,6 +61,16 @@ make_server('postgres', 'itself', $coordinator, 'postgres');
 make_server('postgres', 'unprepared', $coordinator, 'unprepared');
 make_server('strange', 'taken', $shards[0], 'taken');
 $coordinator->safe_psql('strange', "SELECT order_proc.add_shard('taken')");
+# Of other locales than the coordinator's; and a server that hashes otherwise.
+$coordinator->safe_psql('postgres', 'CREATE DATABASE hashing');
+$coordinator->safe_psql('hashing', 'CREATE EXTENSION order_proc; SELECT order_proc.create_store();');
+make_server('hashing', 'hashed', $shards[0], 'hashed');
+my %foreign = (collated => "LC_COLLATE 'C'", typed => "LC_CTYPE 'C'", icu => "LOCALE_PROVIDER icu ICU_LOCALE 'und'");
+for my $name (sort keys %foreign) {
+	$shards[0]->safe_psql('postgres', "CREATE DATABASE $name TEMPLATE template0 $foreign{$name}");
+	$shards[0]->safe_psql($name, $store);
+	make_server('postgres', $name, $shards[0], $name);
+}
 $coordinator->safe_psql('postgres', "CREATE SERVER nowhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '/nonexistent', dbname 'x'); CREATE USER MAPPING FOR CURRENT_USER SERVER nowhere;");
 
 # --- add_shard --------------------------------------------------------------------------------------------------
@@ -72,6 +82,19 @@ refused("SELECT order_proc.add_shard('old')", '55000', 'add_shard: another versi
 refused("SELECT order_proc.add_shard('hashed')", '55000', 'add_shard: another placement');
 refused("SELECT order_proc.add_shard('unprepared')", '55000', 'add_shard: max_prepared_transactions 0');
 refused("SELECT order_proc.add_shard('taken')", '55000', 'add_shard: of another cluster');
+for my $case ([ 'collated', 'its LC_COLLATE is C, ours C\.UTF-8' ], [ 'typed', 'its LC_CTYPE is C, ours C\.UTF-8' ], [ 'icu', 'its locale provider is icu, ours libc' ]) {
+	like(refused("SELECT order_proc.add_shard('$case->[0]')", '55000', "add_shard: of another locale, $case->[0]"), qr/$case->[1]\n.*HINT:.*locale/s, '  it names both');
+}
+{
+	my $slots = sub { $shards[0]->safe_psql('hashed', 'CREATE OR REPLACE FUNCTION order_proc.slot_for_customer(customer_id bigint) RETURNS integer LANGUAGE ' . $_[0]); };
+	my ($definition) = $shards[0]->safe_psql('hashed', q{SELECT pg_get_functiondef('order_proc.slot_for_customer(bigint)'::regprocedure)});
+	$slots->(q{sql AS 'SELECT CASE customer_id WHEN 42 THEN 5 ELSE (hashint8extended(customer_id, 0) & 4095)::int END'});
+	like(refused("SELECT order_proc.add_shard('hashed')", '55000', 'add_shard: a server that hashes otherwise', database => 'hashing'), qr/customer 42 slot 5, not 3784/, '  by the frozen vectors');
+	$shards[0]->safe_psql('hashed', $definition);
+	gives("BEGIN; SELECT order_proc.add_shard('hashed'); ROLLBACK", '0', '  else it can be added', database => 'hashing');
+}
+$coordinator->safe_psql('postgres', 'CREATE SERVER unmapped FOREIGN DATA WRAPPER postgres_fdw ' . options($shards[0], 'postgres'));
+like(refused("SELECT order_proc.add_shard('unmapped')", '42704', 'add_shard: no user mapping'), qr/HINT:  CREATE USER MAPPING FOR \S+ SERVER unmapped /, '  and how to make one');
 refused("SELECT order_proc.add_shard('nowhere')", '08001', 'add_shard: unreachable');
 refused('SELECT order_proc.add_shard(NULL)', '22004', 'add_shard: NULL');
 $coordinator->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION order_proc.add_shard(name) TO guest; GRANT USAGE ON FOREIGN SERVER s0 TO guest;');
@@ -91,8 +114,36 @@ gives('SELECT order_proc.shard_id()', $_, "shard $_ knows its id", node => $shar
 gives('SELECT string_agg(concat_ws(\' \', id, server, reachable, version = layout, orders, in_doubt), \', \' ORDER BY id) FROM order_proc.shard_status',
 	join(', ', map { "$_ s$_ t t 0 0" } 0 .. 3), 'shard_status');
 
-# A new session's fan_out looks at what the coordinator knows of its shards, and at no other table; what goes by the slot needs the map.
 my $ask = q{SELECT count(*) FROM order_proc.fan_out('SELECT 1') AS t(n int)};
+like(refused('SELECT order_proc.adopt_cluster()', '55000', 'adopt_cluster on a shard', node => $shards[2]), qr/this database is shard 2 of cluster \d+\n.*HINT:  Call adopt_cluster on the coordinator/s, '  it says so');
+refused('SELECT order_proc.adopt_cluster()', '55000', 'adopt_cluster without a cluster', database => 'single');
+
+# A foreign server that is gone, under any name; a session that saw it go finds it again.
+for my $case ([ 'DROP SERVER s0 CASCADE', "CREATE SERVER s0 FOREIGN DATA WRAPPER postgres_fdw @{[ options($shards[0], 'postgres') ]}; CREATE USER MAPPING FOR CURRENT_USER SERVER s0" ], [ 'ALTER SERVER s0 RENAME TO s0_gone', 'ALTER SERVER s0_gone RENAME TO s0' ]) {
+	my ($away, $back) = @$case;
+	my @calls = ('SELECT count(*) FROM order_proc.list_orders();', q{SELECT count(*) FROM order_proc.fan_out('SELECT 1') AS t(n int);}, 'SELECT order_proc.get_order(4096);', q{SELECT count(*) FROM order_proc.fan_out_aggregate('SELECT count(*) FROM order_store.orders') AS t(n bigint);}, q{SELECT count(*) FROM order_proc.fan_out_exec('DELETE FROM order_store.orders');});
+	my $warn = q{SELECT count(*) FROM order_proc.fan_out('SELECT 1', NULL, 'warn') AS t(n int);};
+	my $status = q{SELECT string_agg(concat_ws(' ', id, server, reachable), ', ' ORDER BY id) FROM order_proc.shard_status;};
+	my $it = run("$warn $away; @calls $warn $status $back; $warn $status $calls[0]", stop => 0);
+	is($it->{output}, "4\n3\n0 s0 f, 1 s1 t, 2 s2 t, 3 s3 t\n4\n0 s0 t, 1 s1 t, 2 s2 t, 3 s3 t\n0", "$away: the other shards, and all of them again") or diag $it->{errors};
+	my @said = $it->{errors} =~ /(?:ERROR|WARNING):  (\S+: [^\n]*\n(?:psql:\S+ )?HINT:  TABLE order_store.shards)/g;
+	is(scalar(grep { /^42704: the foreign server of shard 0 does not exist/ } @said), @calls + 1, '  every call says which is gone') or diag $it->{errors};
+	unlike($it->{errors}, qr/XX000/, '  none with an internal error');
+	run("$away");
+	my $other = session($warn, name => 'other');
+	wait_for($coordinator, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'other' AND state = 'idle' AND query LIKE '%fan_out%')");
+	run($back);
+	$other->{input} .= "$warn\n\\q\n";
+	ended($other);
+	is($other->{output}, "3\n4\n", '  another session as well');
+}
+{
+	my $it = run("$ask; ALTER SERVER s0 OPTIONS (ADD keepalives '1'); DROP USER MAPPING FOR CURRENT_USER SERVER s0; $ask; CREATE USER MAPPING FOR CURRENT_USER SERVER s0; ALTER SERVER s0 OPTIONS (DROP keepalives); $ask;", stop => 0);
+	like($it->{errors}, qr/42704: user mapping not found for user \S+, server "s0".*HINT:  CREATE USER MAPPING FOR \S+ SERVER s0 /s, 'a call without a user mapping');
+	is($it->{output}, "4\n4", '  until there is one') or diag $it->{errors};
+}
+
+# A new session's fan_out looks at what the coordinator knows of its shards, and at no other table; what goes by the slot needs the map.
 for my $change ('ALTER TABLE order_store.slot_map RENAME COLUMN slot TO renamed', 'ALTER TABLE order_store.orders RENAME TO renamed', 'DROP TRIGGER cluster_changed ON order_store.slot_map') {
 	gives("BEGIN; $change; $ask; ROLLBACK;", '4', "fan_out: $change");
 	refused("BEGIN; $change; $ask; SELECT order_proc.shard_for_customer(1); ROLLBACK;", 'OP002', "shard_for_customer: $change");
@@ -518,9 +569,9 @@ mapping("user 'clerk', password '$canary'");
 refused($clerk . create(1), '42501', 'no USAGE on the server');
 $coordinator->safe_psql('postgres', "GRANT USAGE ON FOREIGN SERVER s$_ TO clerk") for 0 .. 3;
 mapping("user 'guest'");
-refused($clerk . create(1), '2F003', 'a mapping without a password');
+like(refused($clerk . create(1), '2F003', 'a mapping without a password'), qr/HINT:  ALTER USER MAPPING FOR clerk SERVER s1 OPTIONS \(ADD password/, '  which is to be added');
 mapping("user 'guest', password '$canary'");
-refused($clerk . create(1), '2F003', 'a password that the shard did not ask for');
+like(refused($clerk . create(1), '2F003', 'a password that the shard did not ask for'), qr/HINT:[^\n]*pg_hba\.conf/, '  which its pg_hba.conf is to do');
 mapping("user 'clerk', password '$canary wrong'");
 my $messages = refused($clerk . create(1), '08001', 'a wrong password');
 unlike($messages, qr/authentication/, 'only the owner of the server reads why');

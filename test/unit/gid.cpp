@@ -4,6 +4,7 @@
 
 #include <array>
 #include <limits>
+#include <regex>
 #include <string>
 
 namespace order_proc::core {
@@ -112,6 +113,32 @@ TEST(Gid, EveryCharacterCounts) {
   every_character_counts(sample, false);
   every_character_counts(decided_sample, false);
   every_character_counts(old_sample, true);
+}
+
+TEST(Gid, ThePatternTakesWhatIsParsed) {
+  const std::uint64_t ours = sample_gid.coordinator;
+  const std::regex pattern(gid_pattern(ours, 7).data());
+  const auto takes = [&](const std::string& text) { return std::regex_search(text, pattern); };
+  for (const std::string_view original : {sample, decided_sample, old_sample}) {
+    const std::string text{original};
+    EXPECT_TRUE(takes(text)) << text;
+    EXPECT_TRUE(takes(std::string(text).replace(5, 16, "0000000000000007"))) << text;
+    EXPECT_FALSE(takes(std::string(text).replace(5, 16, "0000000000000008"))) << text;
+    EXPECT_FALSE(takes(text + "0"));
+    EXPECT_FALSE(takes("x" + text));
+    for (std::size_t size = 0; size < text.size(); ++size)
+      EXPECT_FALSE(takes(text.substr(0, size))) << size;
+    for (const char* const prefix : {"opc1_", "opc2_", "opc3_", "opc4_"}) {
+      const std::string other = std::string(text).replace(0, 5, prefix);
+      EXPECT_EQ(takes(other), parse_gid(other).has_value()) << other;
+    }
+    for (std::size_t at = 22; at < text.size(); ++at)
+      for (const char letter : {'g', 'A', '_', '0'}) {
+        std::string other = text;
+        other[at] = letter;
+        EXPECT_EQ(takes(other), parse_gid(other).has_value()) << other;
+      }
+  }
 }
 
 }  // namespace

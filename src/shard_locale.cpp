@@ -1,0 +1,109 @@
+// The same query here and there; the server has been found to be of the same major version before.
+#include "shard_locale.hpp"
+
+#include "pg/compat.hpp"
+#include "pg/spi.hpp"
+#include "pg/user.hpp"
+#include "remote/pipeline.hpp"
+#include "remote/transaction.hpp"
+
+namespace order_proc {
+
+namespace {
+
+constexpr const char* locale_query =
+    "SELECT CASE d.datlocprovider WHEN 'c' THEN 'libc' WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' "
+    "ELSE d.datlocprovider::pg_catalog.text END, d.datcollate, d.datctype, "
+    "%s FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) "
+    "pg_catalog.current_database()";
+constexpr std::array locale_columns{"locale provider", "LC_COLLATE", "LC_CTYPE", "ICU locale",
+                                    "ICU rules"};
+using Locale = std::array<const char*, locale_columns.size()>;
+
+const PGresult* ask(remote::Connection& connection, const char* query,
+                    std::span<const char* const> values) {
+  remote::begin(connection, remote::Use::transaction);
+  remote::queue_text(connection, query, remote::Step::call, {{}, values, {}, {}});
+  remote::send(connection);
+  const PGresult* const result = remote::next_result(connection);
+  if (result == nullptr) remote::raise_error(connection);
+  return result;
+}
+
+void finish(remote::Connection& connection) {
+  (void)remote::next_result(connection);
+  remote::raise_error(connection);
+}
+
+Locale locale_there(remote::Connection& connection, const char* query) {
+  const PGresult* const result = ask(connection, query, {});
+  Locale locale;
+  for (std::size_t i = 0; i < locale.size(); ++i) {
+    const int column = static_cast<int>(i);
+    locale[i] =
+        PQgetisnull(result, 0, column) == 1 ? "none" : pstrdup(PQgetvalue(result, 0, column));
+  }
+  finish(connection);
+  return locale;
+}
+
+Locale locale_here(const char* query) {
+  const MemoryContext memory = CurrentMemoryContext;
+  return pg::with_spi([&] {
+    Locale locale;
+    pg::with_locked_path([&] { pg::execute(query); });
+    for (std::size_t i = 0; i < locale.size(); ++i) {
+      const pg::Value value = pg::result(0, static_cast<int>(i));
+      locale[i] =
+          value.null ? "none" : MemoryContextStrdup(memory, TextDatumGetCString(value.datum));
+    }
+    return locale;
+  });
+}
+
+/// Of "en_US.UTF-8" and "en_US.utf8" the operating system makes the same.
+bool same_locale(std::string_view a, std::string_view b) {
+  const std::size_t dot = a.find('.');
+  if (a == b || dot == a.npos || a.substr(0, dot + 1) != b.substr(0, dot + 1)) return a == b;
+  std::size_t at = dot + 1;
+  for (const char letter : a.substr(at)) {
+    if (letter == '-') continue;
+    while (at < b.size() && b[at] == '-') ++at;
+    if (at == b.size() || pg_ascii_tolower(static_cast<unsigned char>(letter)) !=
+                              pg_ascii_tolower(static_cast<unsigned char>(b[at])))
+      return false;
+    ++at;
+  }
+  return at == b.size();
+}
+
+}  // namespace
+
+Misfit compare_locale(remote::Connection& connection) {
+  const char* const query = psprintf(locale_query, pg::locale_columns);
+  const Locale there = locale_there(connection, query);
+  const Locale here = locale_here(query);
+  for (std::size_t i = 0; i < here.size(); ++i)
+    if (!same_locale(there[i], here[i]))
+      return {psprintf("its %s is %s, ours %s", locale_columns[i], there[i], here[i]),
+              "Make its database with the coordinator's locale: CREATE DATABASE ... "
+              "LOCALE_PROVIDER, LC_COLLATE, LC_CTYPE, ICU_LOCALE."};
+  return {};
+}
+
+Misfit compare_slots(remote::Connection& connection) {
+  for (const auto& [customer_id, slot] : core::slot_vectors) {
+    const std::array<const char*, 1> values{psprintf(INT64_FORMAT, customer_id)};
+    const PGresult* const result =
+        ask(connection, "SELECT order_proc.slot_for_customer($1::pg_catalog.int8)", values);
+    const auto there = strtol(PQgetvalue(result, 0, 0), nullptr, 10);
+    finish(connection);
+    if (there != slot)
+      return {
+          psprintf("it gives customer " INT64_FORMAT " slot %ld, not %d", customer_id, there, slot),
+          "Its hashint8extended differs: use servers of one build, or placement => 'modulo'."};
+  }
+  return {};
+}
+
+}  // namespace order_proc
