@@ -98,8 +98,8 @@ Doubt take_answers(Shards& shards, Turn turn) {
                remote::next_result(connection, remote::Interrupts::serve, deadline))
       if (PQntuples(result) > 0) {
         doubt.connection = &connection;
-        doubt.gid = pstrdup(PQgetvalue(result, 0, 0));
-        doubt.owner = pstrdup(PQgetvalue(result, 0, 1));
+        doubt.gid = pstrdup(remote::cell(result, 0, 0));
+        doubt.owner = pstrdup(remote::cell(result, 0, 1));
       }
     if (turn == Turn::again || connection.in_flight || !may_reopen(connection))
       return sound(connection, shards.on_failure);

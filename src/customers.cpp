@@ -170,7 +170,7 @@ remote::Statement ask_ids_in_use{"SELECT order_proc.customer_ids_in_use($1, $2)"
 /// Adds what a shard says to the bits.
 void take_ids_in_use(remote::Connection& connection, std::span<uint8> bits) {
   if (const PGresult* const result = remote::next_result(connection)) {
-    const auto* const bytes = reinterpret_cast<const uint8*>(PQgetvalue(result, 0, 0));
+    const auto* const bytes = reinterpret_cast<const uint8*>(remote::cell(result, 0, 0));
     const auto size = static_cast<std::size_t>(std::max(PQgetlength(result, 0, 0), 0));
     for (std::size_t i = 0; i < std::min(size, bits.size()); ++i) bits[i] |= bytes[i];
     (void)remote::next_result(connection);

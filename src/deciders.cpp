@@ -37,7 +37,7 @@ std::span<const char* const> take_places(remote::Connection& connection,
     const remote::Deadline deadline = remote::after_milliseconds(patience);
     while (const PGresult* const result =
                remote::next_result(connection, remote::Interrupts::serve, deadline))
-      if (PQntuples(result) > 0) taken[count++] = pstrdup(PQgetvalue(result, 0, 0));
+      if (PQntuples(result) > 0) taken[count++] = pstrdup(remote::cell(result, 0, 0));
     if (connection.in_flight) connection.lost = true;
   }
   return sort_texts({taken, count});

@@ -43,8 +43,8 @@ void take_customers(Import& import, remote::Connection& connection, std::size_t 
   const PGresult* const result = remote::next_result(connection);
   if (result == nullptr) remote::raise_error(connection);
   if (result == nullptr || PQntuples(result) != 1) remote::raise_lost(connection);
-  std::string_view flags{PQgetvalue(result, 0, 0)};
-  import.counts.customers += strtoll(PQgetvalue(result, 0, 1), nullptr, 10);
+  std::string_view flags{remote::cell(result, 0, 0)};
+  import.counts.customers += strtoll(remote::cell(result, 0, 1), nullptr, 10);
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (shard_of(import, ids[i]) != shard || flags.size() < 2) continue;
     flags.remove_prefix(1);
@@ -66,7 +66,7 @@ std::span<text*> statuses_of_shards(const Cluster& cluster) {
   const int count = result == nullptr ? 0 : PQntuples(result);
   auto** const statuses =
       static_cast<text**>(palloc(sizeof(text*) * (static_cast<std::size_t>(count) + 1)));
-  for (int i = 0; i < count; ++i) statuses[i] = cstring_to_text(PQgetvalue(result, i, 0));
+  for (int i = 0; i < count; ++i) statuses[i] = cstring_to_text(remote::cell(result, i, 0));
   (void)remote::next_result(connection);
   remote::raise_error(connection);
   return {statuses, static_cast<std::size_t>(count)};

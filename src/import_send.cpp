@@ -120,19 +120,19 @@ namespace {
 
 /// An order that the shard did not make.
 void take_outcome(Sender& sender, Chunk& chunk, const PGresult* result, int row) {
-  const auto number = static_cast<std::size_t>(strtoul(PQgetvalue(result, row, 0), nullptr, 10));
+  const auto number = static_cast<std::size_t>(strtoul(remote::cell(result, row, 0), nullptr, 10));
   if (number >= chunk.order_count || !chunk.orders[number].at_end) return;
   SentOrder& order = chunk.orders[number];
   order.told = true;
-  if (*PQgetvalue(result, row, 1) == 't') {
+  if (*remote::cell(result, row, 1) == 't') {
     ++sender.import->counts.known;
     return;
   }
-  const char* const state = PQgetvalue(result, row, 2);
+  const char* const state = remote::cell(result, row, 2);
   if (strlen(state) != 5) return;
   reject_lines(sender, chunk, order,
                MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]),
-               PQgetvalue(result, row, 3));
+               remote::cell(result, row, 3));
 }
 
 void count_made(Sender& sender, const Chunk& chunk) {

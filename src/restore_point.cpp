@@ -47,7 +47,7 @@ Datum finish_mark(remote::Connection& connection) {
   const PGresult* const result = remote::next_result(connection);
   Datum lsn = 0;
   if (result != nullptr && PQntuples(result) == 1)
-    lsn = DirectFunctionCall1(pg_lsn_in, CStringGetDatum(PQgetvalue(result, 0, 0)));
+    lsn = DirectFunctionCall1(pg_lsn_in, CStringGetDatum(remote::cell(result, 0, 0)));
   (void)remote::next_result(connection);
   remote::raise_error(connection);
   return lsn;

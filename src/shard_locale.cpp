@@ -41,7 +41,7 @@ Locale locale_there(remote::Connection& connection, const char* query) {
   for (std::size_t i = 0; i < locale.size(); ++i) {
     const int column = static_cast<int>(i);
     locale[i] =
-        PQgetisnull(result, 0, column) == 1 ? "none" : pstrdup(PQgetvalue(result, 0, column));
+        PQgetisnull(result, 0, column) == 1 ? "none" : pstrdup(remote::cell(result, 0, column));
   }
   finish(connection);
   return locale;
@@ -63,18 +63,20 @@ Locale locale_here(const char* query) {
 
 /// Of "en_US.UTF-8" and "en_US.utf8" the operating system makes the same.
 bool same_locale(std::string_view a, std::string_view b) {
-  const std::size_t dot = a.find('.');
-  if (a == b || dot == a.npos || a.substr(0, dot + 1) != b.substr(0, dot + 1)) return a == b;
-  std::size_t at = dot + 1;
-  for (const char letter : a.substr(at)) {
-    if (letter == '-') continue;
-    while (at < b.size() && b[at] == '-') ++at;
-    if (at == b.size() || pg_ascii_tolower(static_cast<unsigned char>(letter)) !=
-                              pg_ascii_tolower(static_cast<unsigned char>(b[at])))
-      return false;
-    ++at;
+  bool encoding = false;
+  const auto next = [&](std::string_view& rest) -> int {
+    while (encoding && !rest.empty() && rest.front() == '-') rest.remove_prefix(1);
+    if (rest.empty()) return -1;
+    const auto letter = static_cast<unsigned char>(rest.front());
+    rest.remove_prefix(1);
+    return encoding ? pg_ascii_tolower(letter) : letter;
+  };
+  for (;;) {
+    const int letter = next(a);
+    if (letter != next(b)) return false;
+    if (letter == -1) return true;
+    encoding |= letter == '.';
   }
-  return at == b.size();
 }
 
 }  // namespace
@@ -96,7 +98,7 @@ Misfit compare_slots(remote::Connection& connection) {
     const std::array<const char*, 1> values{psprintf(INT64_FORMAT, customer_id)};
     const PGresult* const result =
         ask(connection, "SELECT order_proc.slot_for_customer($1::pg_catalog.int8)", values);
-    const auto there = strtol(PQgetvalue(result, 0, 0), nullptr, 10);
+    const auto there = strtol(remote::cell(result, 0, 0), nullptr, 10);
     finish(connection);
     if (there != slot)
       return {

@@ -20,11 +20,11 @@ constexpr const char* state_query =
 
 pg::Value text_value(const PGresult* result, int column) {
   if (PQgetisnull(result, 0, column) == 1) return {};
-  return pg::Value(CStringGetTextDatum(PQgetvalue(result, 0, column)));
+  return pg::Value(CStringGetTextDatum(remote::cell(result, 0, column)));
 }
 
 pg::Value count_value(const PGresult* result, int column) {
-  return pg::Value(Int64GetDatum(strtoll(PQgetvalue(result, 0, column), nullptr, 10)));
+  return pg::Value(Int64GetDatum(strtoll(remote::cell(result, 0, column), nullptr, 10)));
 }
 
 /// A shard that is asked for its state.

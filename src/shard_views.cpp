@@ -78,7 +78,7 @@ std::span<Orphan> read_orphans(const PGresult* result, int shard_id) {
   auto* const orphans = static_cast<Orphan*>(palloc(sizeof(Orphan) * static_cast<Size>(rows + 1)));
   std::size_t count = 0;
   for (int row = 0; row < rows; ++row) {
-    const char* const gid = pstrdup(PQgetvalue(result, row, 0));
+    const char* const gid = pstrdup(remote::cell(result, row, 0));
     const auto numbers = pg::core_call(core::parse_gid, std::string_view(gid));
     if (!numbers) continue;
     const std::string_view base = core::gid_base(gid);
@@ -86,9 +86,9 @@ std::span<Orphan> read_orphans(const PGresult* result, int shard_id) {
                         pnstrdup(base.data(), base.size()),
                         *numbers,
                         shard_id,
-                        pstrdup(PQgetvalue(result, row, 1)),
-                        *PQgetvalue(result, row, 2) == 't',
-                        from_unix(PQgetvalue(result, row, 3)),
+                        pstrdup(remote::cell(result, row, 1)),
+                        *remote::cell(result, row, 2) == 't',
+                        from_unix(remote::cell(result, row, 3)),
                         Orphan::Fate::unknown,
                         false};
   }
@@ -114,7 +114,7 @@ bool read_answers(ShardView& view, remote::Deadline deadline) {
   if (result != nullptr) result = next();
   view.old_receipts = NIL;
   for (int row = 0; result != nullptr && row < PQntuples(result); ++row) {
-    const std::string_view base{PQgetvalue(result, row, 0)};
+    const std::string_view base{remote::cell(result, row, 0)};
     if (base.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == base.npos)
       view.old_receipts = lappend(view.old_receipts, makeString(pstrdup(base.data())));
   }
@@ -325,10 +325,10 @@ std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardVi
     const int rows = result == nullptr ? 0 : PQntuples(result);
     for (int row = 0; row < rows; ++row) {
       CHECK_FOR_INTERRUPTS();
-      const char* const base = find_text(asked, PQgetvalue(result, row, 0));
+      const char* const base = find_text(asked, remote::cell(result, row, 0));
       // Written by somebody else: proves nothing.
       if (base == nullptr ||
-          strtoll(PQgetvalue(result, row, 1), nullptr, 10) != receipt_key(cluster, base))
+          strtoll(remote::cell(result, row, 1), nullptr, 10) != receipt_key(cluster, base))
         continue;
       add_receipt(receipts, {base, view.target.shard_id});
     }

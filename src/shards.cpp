@@ -124,7 +124,7 @@ const PGresult* ask(remote::Connection& connection, const char* query) {
 }
 
 const char* text_at(const PGresult* result, int column) {
-  return PQgetisnull(result, 0, column) == 1 ? nullptr : pstrdup(PQgetvalue(result, 0, column));
+  return PQgetisnull(result, 0, column) == 1 ? nullptr : pstrdup(remote::cell(result, 0, column));
 }
 
 Description describe(remote::Connection& connection, const char* server) {
@@ -133,7 +133,7 @@ Description describe(remote::Connection& connection, const char* server) {
   if (PQntuples(result) == 0)
     unfit(server, "it does not have the extension", "CREATE EXTENSION order_proc; there.");
   it.version = text_at(result, 0);
-  const bool has_store = *PQgetvalue(result, 0, 1) == 't';
+  const bool has_store = *remote::cell(result, 0, 1) == 't';
   finish(connection);
   const char* const ours = core::layouts[extension_layout()].data();
   if (std::string_view(it.version) != ours)
@@ -146,14 +146,14 @@ Description describe(remote::Connection& connection, const char* server) {
   it.layout = text_at(result, 0);
   it.placement = text_at(result, 1);
   it.coordinator_id = text_at(result, 2);
-  it.has_customers = *PQgetvalue(result, 0, 3) == 't';
+  it.has_customers = *remote::cell(result, 0, 3) == 't';
   it.encoding = text_at(result, 4);
-  it.max_prepared_transactions = static_cast<int>(strtol(PQgetvalue(result, 0, 5), nullptr, 10));
+  it.max_prepared_transactions = static_cast<int>(strtol(remote::cell(result, 0, 5), nullptr, 10));
   it.system_identifier = text_at(result, 6);
   it.database = text_at(result, 7);
   it.server_version = text_at(result, 8);
-  it.clock = strtod(PQgetvalue(result, 0, 9), nullptr);
-  it.last_customer_id = strtoll(PQgetvalue(result, 0, 10), nullptr, 10);
+  it.clock = strtod(remote::cell(result, 0, 9), nullptr);
+  it.last_customer_id = strtoll(remote::cell(result, 0, 10), nullptr, 10);
   finish(connection);
   return it;
 }
@@ -232,7 +232,7 @@ bool any_shard_holds_customers(std::span<remote::Connection* const> connections)
           "SELECT EXISTS (SELECT FROM order_store.customers)", {});
   bool any = false;
   for (remote::Connection* const connection : connections) {
-    any |= *PQgetvalue(answer(*connection), 0, 0) == 't';
+    any |= *remote::cell(answer(*connection), 0, 0) == 't';
     finish(*connection);
   }
   return any;

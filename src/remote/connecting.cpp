@@ -191,7 +191,7 @@ void queue_join(Connection& connection) {
 void hear_of_joining(Connection& connection, const PGresult* result) {
   if (PQntuples(result) != 1) return;
   connection.unregistered = PQgetisnull(result, 0, 0) == 1;
-  connection.backend_pid = static_cast<int>(strtol(PQgetvalue(result, 0, 0), nullptr, 10));
+  connection.backend_pid = static_cast<int>(strtol(cell(result, 0, 0), nullptr, 10));
   // A pooler hands out process ids of its own.
   connection.pooled = connection.backend_pid != PQbackendPID(connection.link);
 }

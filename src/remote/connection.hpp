@@ -108,6 +108,13 @@ struct Connection {
   bool altered;  ///< settings of ours or others may have been changed there, by what ran there
 };
 
+/// A value of a result, "" when it does not have that row or column: what a shard sends need not be
+/// what it was asked for.
+inline const char* cell(const PGresult* result, int row, int column) {
+  const char* const value = PQgetvalue(result, row, column);
+  return value == nullptr ? "" : value;
+}
+
 /// order_proc.connect_timeout, order_proc.idle_timeout, order_proc.max_connections_per_shard
 extern int connect_timeout;
 extern int idle_timeout;

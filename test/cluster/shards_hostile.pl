@@ -82,6 +82,7 @@ my %said = (
 	'a row of NULLs' => message('D', pack 'n N', 1, 0xFFFFFFFF),
 	'columns' => message('T', pack('n', 1) . "x\0" . pack('N n N n N n', 0, 0, 25, 0xFFFF, 0xFFFFFFFF, 0)),
 	'no columns' => message('T', pack 'n', 0),
+	'a row of no columns' => message('T', pack 'n', 0) . message('D', pack 'n', 0),
 	'an error without fields' => message('E', "\0"),
 	'an error of no SQLSTATE' => error('SERROR', 'VERROR', 'Cno', 'Mno'),
 	'an internal error' => error('SERROR', 'VERROR', 'C22012', 'Msaid by nobody'),
