@@ -206,12 +206,16 @@ $coordinator->safe_psql('postgres', q{CREATE FUNCTION cut(o bigint) RETURNS void
 	gives('SELECT action FROM order_proc.recover()', 'compensated', 'recover() once the shard is up');
 	state_is('postgres', 0, 0, 'nothing is left');
 }
-# An order that its shard may have yet to commit: something of the cluster is prepared there.
-$shards[1]->safe_psql('postgres', "BEGIN; INSERT INTO order_store.customers (id) VALUES (333); PREPARE TRANSACTION 'opc2_by_hand'");
+# An order that its shard may have yet to commit: something of the cluster is prepared there, by a transaction that runs.
+my $running = session('BEGIN; SELECT pg_current_xact_id();', name => 'running', node => $coordinator, database => 'postgres');
+wait_for($coordinator, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'running' AND backend_xid IS NOT NULL)");
+my $prepared = $coordinator->safe_psql('postgres', "SELECT format('opc2_%s_%s_%s_aaaaaaaaaaaaaaaa_0001', lpad(to_hex(coordinator_id), 16, '0'), lpad(to_hex((SELECT timeline_id FROM pg_control_checkpoint())), 8, '0'), lpad(to_hex((SELECT backend_xid::text::bigint FROM pg_stat_activity WHERE application_name = 'running')), 16, '0')) FROM order_store.cluster");
+$shards[1]->safe_psql('postgres', "BEGIN; INSERT INTO order_store.customers (id) VALUES (333); PREPARE TRANSACTION '$prepared'");
 $coordinator->safe_psql('postgres', "INSERT INTO order_store.sagas (order_id, step, compensation, recorded_by) VALUES (4096000001, '', 'SELECT order_proc.delete_order(4096000001)', 'postgres')");
 gives('SELECT action FROM order_proc.recover(); SELECT last_error FROM order_store.sagas', "failed\norder 4096000001 may be part of a transaction in doubt", 'one that may come is waited for');
 gives(order("'fail(bigint)'") . 'SELECT count(*) FROM order_store.sagas', 1, 'one that is there is deleted meanwhile');
-$shards[1]->safe_psql('postgres', "ROLLBACK PREPARED 'opc2_by_hand'");
+$shards[1]->safe_psql('postgres', "ROLLBACK PREPARED '$prepared'");
+release($running);
 gives('SELECT action FROM order_proc.recover()', 'compensated', 'one that did not come is no more waited for');
 state_is('postgres', 0, 0, 'no order is missing');
 gives('SELECT count(*) FROM pg_prepared_xacts', 0, 'nothing is left prepared', node => $_) for @shards;
