@@ -4,8 +4,7 @@
 #include "pg/compat.hpp"
 #include "pg/spi.hpp"
 #include "pg/user.hpp"
-#include "remote/pipeline.hpp"
-#include "remote/transaction.hpp"
+#include "remote/row_query.hpp"
 
 namespace order_proc {
 
@@ -20,30 +19,15 @@ constexpr std::array locale_columns{"locale provider", "LC_COLLATE", "LC_CTYPE",
                                     "ICU rules"};
 using Locale = std::array<const char*, locale_columns.size()>;
 
-const PGresult* ask(remote::Connection& connection, const char* query,
-                    std::span<const char* const> values) {
-  remote::begin(connection, remote::Use::transaction);
-  remote::queue_text(connection, query, remote::Step::call, {{}, values, {}, {}});
-  remote::send(connection);
-  const PGresult* const result = remote::next_result(connection);
-  if (result == nullptr) remote::raise_error(connection);
-  return result;
-}
-
-void finish(remote::Connection& connection) {
-  (void)remote::next_result(connection);
-  remote::raise_error(connection);
-}
-
 Locale locale_there(remote::Connection& connection, const char* query) {
-  const PGresult* const result = ask(connection, query, {});
+  const PGresult* const result = remote::ask_row(connection, query);
   Locale locale;
   for (std::size_t i = 0; i < locale.size(); ++i) {
     const int column = static_cast<int>(i);
     locale[i] =
         PQgetisnull(result, 0, column) == 1 ? "none" : pstrdup(remote::cell(result, 0, column));
   }
-  finish(connection);
+  remote::end_row(connection);
   return locale;
 }
 
@@ -96,10 +80,10 @@ Misfit compare_locale(remote::Connection& connection) {
 Misfit compare_slots(remote::Connection& connection) {
   for (const auto& [customer_id, slot] : core::slot_vectors) {
     const std::array<const char*, 1> values{psprintf(INT64_FORMAT, customer_id)};
-    const PGresult* const result =
-        ask(connection, "SELECT order_proc.slot_for_customer($1::pg_catalog.int8)", values);
+    const PGresult* const result = remote::ask_row(
+        connection, "SELECT order_proc.slot_for_customer($1::pg_catalog.int8)", values);
     const auto there = strtol(remote::cell(result, 0, 0), nullptr, 10);
-    finish(connection);
+    remote::end_row(connection);
     if (there != slot)
       return {
           psprintf("it gives customer " INT64_FORMAT " slot %ld, not %d", customer_id, there, slot),

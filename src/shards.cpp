@@ -6,7 +6,7 @@
 #include "pg/foreign.hpp"
 #include "pg/srf.hpp"
 #include "pg/user.hpp"
-#include "remote/pipeline.hpp"
+#include "remote/row_query.hpp"
 #include "remote/transaction.hpp"
 #include "routing.hpp"
 #include "shard_locale.hpp"
@@ -99,42 +99,18 @@ constexpr const char* describe_query =
           errmsg("server \"%s\" cannot become a shard: %s", server, why), errhint("%s", hint));
 }
 
-/// A query of one row.
-void start(remote::Connection& connection, remote::Use use, const char* query,
-           std::span<const char* const> values) {
-  remote::begin(connection, use);
-  remote::queue_text(connection, query, remote::Step::call, {{}, values, {}, {}});
-  remote::send(connection);
-}
-
-const PGresult* answer(remote::Connection& connection) {
-  const PGresult* const result = remote::next_result(connection);
-  if (result == nullptr) remote::raise_error(connection);
-  return result;
-}
-
-void finish(remote::Connection& connection) {
-  (void)remote::next_result(connection);
-  remote::raise_error(connection);
-}
-
-const PGresult* ask(remote::Connection& connection, const char* query) {
-  start(connection, remote::Use::transaction, query, {});
-  return answer(connection);
-}
-
 const char* text_at(const PGresult* result, int column) {
-  return PQgetisnull(result, 0, column) == 1 ? nullptr : pstrdup(remote::cell(result, 0, column));
+  return pstrdup(remote::cell(result, 0, column));
 }
 
 Description describe(remote::Connection& connection, const char* server) {
   Description it{};
-  const PGresult* result = ask(connection, extension_query);
+  const PGresult* result = remote::ask_row(connection, extension_query);
   if (PQntuples(result) == 0)
     unfit(server, "it does not have the extension", "CREATE EXTENSION order_proc; there.");
   it.version = text_at(result, 0);
   const bool has_store = *remote::cell(result, 0, 1) == 't';
-  finish(connection);
+  remote::end_row(connection);
   const char* const ours = core::layouts[extension_layout()].data();
   if (std::string_view(it.version) != ours)
     unfit(server, psprintf("its extension has version %s, ours %s", it.version, ours),
@@ -142,10 +118,10 @@ Description describe(remote::Connection& connection, const char* server) {
   if (!has_store)
     unfit(server, "it has no store of this version",
           "SELECT order_proc.create_store(); or order_proc.migrate_store(); there.");
-  result = ask(connection, describe_query);
+  result = remote::ask_row(connection, describe_query);
   it.layout = text_at(result, 0);
   it.placement = text_at(result, 1);
-  it.coordinator_id = text_at(result, 2);
+  if (PQgetisnull(result, 0, 2) == 0) it.coordinator_id = text_at(result, 2);
   it.has_customers = *remote::cell(result, 0, 3) == 't';
   it.encoding = text_at(result, 4);
   it.max_prepared_transactions = static_cast<int>(strtol(remote::cell(result, 0, 5), nullptr, 10));
@@ -154,7 +130,7 @@ Description describe(remote::Connection& connection, const char* server) {
   it.server_version = text_at(result, 8);
   it.clock = strtod(remote::cell(result, 0, 9), nullptr);
   it.last_customer_id = strtoll(remote::cell(result, 0, 10), nullptr, 10);
-  finish(connection);
+  remote::end_row(connection);
   return it;
 }
 
@@ -228,12 +204,12 @@ bool holds_customers(const Store& store) {
 
 bool any_shard_holds_customers(std::span<remote::Connection* const> connections) {
   for (remote::Connection* const connection : connections)
-    start(*connection, remote::Use::transaction,
-          "SELECT EXISTS (SELECT FROM order_store.customers)", {});
+    remote::start_row(*connection, remote::Use::transaction,
+                      "SELECT EXISTS (SELECT FROM order_store.customers)", {});
   bool any = false;
   for (remote::Connection* const connection : connections) {
-    any |= *remote::cell(answer(*connection), 0, 0) == 't';
-    finish(*connection);
+    any |= *remote::cell(remote::take_row(*connection), 0, 0) == 't';
+    remote::end_row(*connection);
   }
   return any;
 }
@@ -247,12 +223,13 @@ void tell_membership(remote::Connection& connection, int64 coordinator_id, int s
   for (const uint8 byte : bits) appendStringInfo(&hex, "%02x", byte);
   const std::array<const char*, 3> values{psprintf(INT64_FORMAT, coordinator_id),
                                           psprintf("%d", shard_id), hex.data};
-  start(connection, remote::Use::write, "SELECT order_proc.set_membership($1, $2, $3)", values);
+  remote::start_row(connection, remote::Use::write, "SELECT order_proc.set_membership($1, $2, $3)",
+                    values);
 }
 
 void hear_of_membership(remote::Connection& connection) {
-  (void)answer(connection);
-  finish(connection);
+  (void)remote::take_row(connection);
+  remote::end_row(connection);
 }
 
 Bitmap dealt(int shard_id, int count) {
