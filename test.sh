@@ -50,6 +50,8 @@ part() {
   printf -v line '%s  %-38s %4d passed %4d failed %5d s' "$verdict" "$name" "$passed" "$failed" $((SECONDS - began))
   printf '%s\n' "$line" >>"$results"
   if [ "$failed" != 0 ]; then
+    # Also told at the end: the log of a whole run is long.
+    { echo "$name:"; grep -E "$failed_line|^not ok|^#   Failed test|error:" "$log" | head -n 20; } >>"$results.failed"
     echo "--- the end of $log:"
     tail -n 60 "$log"
     echo '---'
@@ -59,6 +61,7 @@ part() {
 
 sum_up() {
   printf '\n'
+  [ ! -s "$results.failed" ] || cat "$results.failed"
   cat "$results"
   awk '{ for (i = 2; i <= NF; i++) { if ($i == "passed") passed += $(i - 1); if ($i == "failed") failed += $(i - 1) } }
        END { printf "%d passed, %d failed\n", passed, failed; exit failed > 0 || passed == 0 }' "$results"
@@ -77,7 +80,8 @@ pgxs() {
 }
 
 compile() { pgxs "$1" CXX="$2" -j "$(nproc)" all; }
-lints() { pgxs "$1" CXX="$2" -j "$(nproc)" --output-sync=target --keep-going lint; }
+# lints FOLDER COMPILER TARGET...
+lints() { pgxs "$1" CXX="$2" -j "$(nproc)" --output-sync=target --keep-going "${@:3}"; }
 
 # cmake_build FOLDER "TARGET..." [option...]
 cmake_build() {
@@ -140,7 +144,8 @@ pgxs_install() {
 
 ubsan_install() {
   private_postgres "$work/ubsan-postgres" &&
-    cmake_build "$work/cmake-ubsan" order_proc -DSANITIZE=undefined -DFAILPOINTS=ON -DPG_CONFIG="$work/ubsan-postgres$bindir/pg_config" &&
+    cmake_build "$work/cmake-ubsan" order_proc -DSANITIZE=undefined -DFAILPOINTS=ON -DPG_CONFIG="$work/ubsan-postgres$bindir/pg_config" \
+      -DCMAKE_CXX_FLAGS_RELWITHDEBINFO='-O1 -g1 -DNDEBUG' &&
     as_user cmake --install "$work/cmake-ubsan"
 }
 
@@ -207,7 +212,7 @@ main() {
   keep_npm_registry
   as_user mkdir -p "$work/logs"
   results=$(mktemp)
-  trap 'stop_servers gcc ubsan; rm -f "$results"' EXIT
+  trap 'stop_servers gcc ubsan; rm -f "$results" "$results.failed"' EXIT
   # shellcheck disable=SC2046
   trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
   stop_servers gcc ubsan
@@ -216,9 +221,9 @@ main() {
 
   part step  'shell scripts'                    shell_scripts
   part step  'build with g++'                   compile "$work/gcc" g++
-  part tests 'lints, objects of g++'            lints "$work/gcc" g++
+  part tests 'lints, objects of g++'            lints "$work/gcc" g++ lint
   part step  'build with clang++'               compile "$work/clang" clang++
-  part tests 'lints, objects of clang++'        lints "$work/clang" clang++
+  part tests 'lints, objects of clang++'        lints "$work/clang" clang++ lint-build lint-self_test
   part tests 'unit tests, plain and sanitized'  unit_tests
   plain_lane &
   sanitizer_lane &

@@ -3,6 +3,7 @@
 #include "fan_out.hpp"
 
 #include "consistent_cut.hpp"
+#include "harmless_query.hpp"
 #include "left_out.hpp"
 #include "pg/error.hpp"
 #include "pg/user_sql.hpp"
@@ -83,10 +84,12 @@ struct Question {
   std::span<const char* const> arguments;
   OnFailure on_failure;
   bool of_its_own;  ///< the transaction had used no shard before
+  bool harmless;
 };
 
 /// Queues the query so that it cannot write, whatever it calls: in a transaction of its own, or in
-/// a savepoint that is undone, or in the snapshot of a cut.
+/// a savepoint that is undone, or in the snapshot of a cut. One that is harmless needs no fence
+/// outside of transactions.
 void start_query(remote::Connection& connection, const Question& question) {
   using remote::Step;
   const remote::Parameters parameters{{}, question.arguments, {}, {}};
@@ -98,17 +101,18 @@ void start_query(remote::Connection& connection, const Question& question) {
     return remote::send(connection, true);
   }
   const bool part = connection.depth > 0;
-  connection.alone = !part;
+  const bool fenced = part || !question.harmless;
+  connection.alone = fenced && !part;
   // Settings are kept for the next query: the end of this one must not undo them.
   if (!part) remote::queue_sync(connection);
-  remote::queue(connection, part ? begin_part : begin_read, Step::control, {});
+  if (fenced) remote::queue(connection, part ? begin_part : begin_read, Step::control, {});
   if (part) remote::queue(connection, read_only, Step::control, {});
   // In a transaction it could not be prepared anew, see columns_changed().
   if (part || question.kept == nullptr)
     remote::queue_text(connection, question.query, Step::call, parameters);
   else
     remote::queue(connection, *question.kept, Step::call, parameters);
-  remote::queue(connection, part ? undo_part : end_read, Step::control, {});
+  if (fenced) remote::queue(connection, part ? undo_part : end_read, Step::control, {});
   if (part) remote::queue(connection, end_part, Step::control, {});
   remote::send(connection, true);
 }
@@ -318,7 +322,7 @@ Datum order_proc_fan_out(PG_FUNCTION_ARGS) {
   const char* const query = text_to_cstring(args.get_text(0, "query").value);
   const TextArguments arguments = text_arguments(args, 1);
   const OnFailure on_failure = parse_on_failure(args.get_text(2, "on_failure").view());
-  pg::require_query(query);
+  Node* const parsed = pg::require_query(query);
   (void)pg::expected_columns(fcinfo, "fan_out");
   const pg::ResultSet results(fcinfo);
   const Cluster* const cluster = routed_to_all();
@@ -332,7 +336,9 @@ Datum order_proc_fan_out(PG_FUNCTION_ARGS) {
                                       [](const remote::Connection* c) { return c->depth == 0; });
   const std::span<remote::Connection*> connections = take_cut(connected, on_failure);
   gather(connections,
-         {query, remote::kept_statement(query), arguments.texts, on_failure, of_its_own}, results);
+         {query, remote::kept_statement(query), arguments.texts, on_failure, of_its_own,
+          is_harmless(parsed)},
+         results);
   return results.done();
 }
 

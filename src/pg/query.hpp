@@ -16,6 +16,16 @@ inline Node* change_children(Node* node, ExpressionMutator change, void* context
 #endif
 }
 
+/// Calls `visit` for each child of what the parser made of a SELECT before it looked up names.
+inline bool visit_raw_children(Node* node, ExpressionVisitor visit, void* context) {
+#if PG_VERSION_NUM >= 160000
+  return raw_expression_tree_walker(node, visit, context);
+#else
+  return raw_expression_tree_walker(
+      node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(visit)), context);
+#endif
+}
+
 /// Visits the expressions of a query and its subqueries in FROM.
 inline bool visit_query(Query* query, ExpressionVisitor visit, void* context) {
 #if PG_VERSION_NUM >= 160000

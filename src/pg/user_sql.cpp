@@ -29,14 +29,14 @@ Node* only_statement(const char* sql) {
 
 }  // namespace
 
-void require_query(const char* sql) {
+Node* require_query(const char* sql) {
   Node* const statement = only_statement(sql);
   constexpr const char* hint = "Give one SELECT; order_proc.fan_out_exec runs commands.";
-  if (IsA(statement, SelectStmt)) {
-    if (castNode(SelectStmt, statement)->intoClause != nullptr) refuse(statement, hint);
-    return;
-  }
-  if (!IsA(statement, VariableShowStmt)) refuse(statement, hint);
+  const bool select = IsA(statement, SelectStmt);
+  if (select ? castNode(SelectStmt, statement)->intoClause != nullptr
+             : !IsA(statement, VariableShowStmt))
+    refuse(statement, hint);
+  return statement;
 }
 
 void require_command(const char* sql) {

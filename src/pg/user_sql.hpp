@@ -5,9 +5,9 @@
 
 namespace order_proc::pg {
 
-/// One SELECT, VALUES, TABLE or SHOW: 42601 for a syntax error or several statements, 0A000 for
-/// others.
-void require_query(const char* sql);
+/// One SELECT, VALUES, TABLE or SHOW, parsed: 42601 for a syntax error or several statements, 0A000
+/// for others.
+Node* require_query(const char* sql);
 
 /// One statement that can be part of a transaction on a shard: no transaction control, SET, LISTEN,
 /// COPY or the like (0A000).

@@ -395,6 +395,22 @@ orders_are(0, 'which is rolled back');
 		"nowhere\npg_catalog, pg_temp", 'what a query sets is undone');
 }
 
+# A query runs in a read-only transaction unless it is plain that it writes and sets nothing.
+{
+	my $all = sub { my ($command) = @_; return "SELECT count(*) FROM order_proc.fan_out_exec(\$q\$$command\$q\$);"; };
+	run(join "\n", map { $all->($_) } 'CREATE SEQUENCE public.written', q{CREATE FUNCTION public.writes(text) RETURNS int STABLE LANGUAGE plpgsql AS $f$BEGIN PERFORM nextval('public.written'); RETURN 1; END$f$},
+		'CREATE OPERATOR public.# (RIGHTARG = text, FUNCTION = public.writes)', "CREATE VIEW public.pg_class AS SELECT public.writes('') AS n", 'CREATE VIEW order_store.writing AS TABLE public.pg_class', 'CREATE DOMAIN public.filled AS text CHECK (public.writes(VALUE) = 1)');
+	refused("SELECT n FROM order_proc.fan_out(\$q\$$_\$q\$) AS t(n int)", '25006', "it writes nothing: $_")
+		for "SELECT public.writes('')", "SELECT OPERATOR(public.#) ''", 'SELECT n FROM public.pg_class', 'SELECT n FROM order_store.writing', q{SELECT length(''::public.filled)}, 'SELECT 1 WHERE 1 = (SELECT n FROM public.pg_class)',
+		"SELECT 1 ORDER BY public.writes('')", "VALUES (public.writes(''))", "SELECT 1 LIMIT public.writes('')", "SELECT (count(*) FILTER (WHERE public.writes('') = 1))::int", "SELECT n FROM generate_series(1, public.writes('')) AS n", "SELECT nextval('public.written')::int",
+		q{SELECT length(query_to_xml($$SELECT public.writes('')$$, true, true, '')::text)}, "SELECT 1 UNION ALL SELECT CASE WHEN true THEN public.writes('') END", 'WITH w AS (SELECT n FROM order_store.writing) SELECT n FROM w', 'SELECT 1 FROM order_store.orders FOR UPDATE';
+	my $read_only = q{current_setting('transaction_read_only')};
+	gives("SELECT string_agg(DISTINCT v, '') FROM order_proc.fan_out(\$q\$$_->[1]\$q\$) AS t(v text)", $_->[0], "transaction_read_only is $_->[0]: $_->[1]")
+		for [ 'off', "SELECT $read_only" ], [ 'off', "SELECT max($read_only) FROM order_store.orders AS o JOIN order_store.order_items AS i ON i.order_id = o.id WHERE lower(o.status) = 'pending'" ], [ 'off', "SELECT pg_catalog.max($read_only)::text FROM pg_class" ],
+		[ 'on', "SELECT $read_only WHERE random() >= 0" ], [ 'on', "WITH w AS (SELECT $read_only AS v) SELECT v FROM w" ];
+	run(join "\n", map { $all->($_) } 'DROP VIEW order_store.writing, public.pg_class', 'DROP DOMAIN public.filled', 'DROP OPERATOR public.# (NONE, text)', 'DROP FUNCTION public.writes', 'DROP SEQUENCE public.written');
+}
+
 my $cut = join "\n", '', (map { shell_psql($_, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'order_proc'") } @shards), '';
 gives("$count;$cut$count;$cut" . create(1) . $cut . create(2), "$orders_now\n$orders_now\nt\nt", 'broken connections are replaced between transactions');
 orders_are(2, 'and nothing is lost');
