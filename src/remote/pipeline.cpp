@@ -171,11 +171,9 @@ void send(Connection& connection, bool streaming) {
 
 std::optional<PGresult*> result_if_any(Connection& connection) {
   while (connection.in_flight) {
-    if (connection.streaming && !connection.row_mode_set &&
-        present_step(connection) == Step::call) {
-      (void)PQsetSingleRowMode(connection.link);
-      connection.row_mode_set = true;
-    }
+    if (connection.streaming && !connection.row_mode_set && present_step(connection) == Step::call)
+      // Not yet while the Sync before it is still to come.
+      connection.row_mode_set = PQsetSingleRowMode(connection.link) == 1;
     if (PQisBusy(connection.link) == 1) {
       if (!lost(connection)) return std::nullopt;
     }

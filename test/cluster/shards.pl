@@ -395,6 +395,12 @@ orders_are(0, 'which is rolled back');
 		"nowhere\npg_catalog, pg_temp", 'what a query sets is undone');
 }
 
+# Rows are streamed, also by the first query of a session, which comes with its settings.
+for my $query (q{SELECT repeat('x', 100) FROM generate_series(1, 200000)}, q{SELECT repeat('x', 100) FROM generate_series(1, 200000) WHERE random() >= 0}) {
+	my $peak = q{SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s+(\d+)')::int AS peak};
+	gives("$peak \\gset before_\nSELECT count(*) FROM order_proc.fan_out(\$q\$$query\$q\$) AS t(x text);\n$peak \\gset after_\nSELECT :after_peak - :before_peak < 40000", "800000\nt", "bounded memory: $query");
+}
+
 # A query runs in a read-only transaction unless it is plain that it writes and sets nothing.
 {
 	my $all = sub { my ($command) = @_; return "SELECT count(*) FROM order_proc.fan_out_exec(\$q\$$command\$q\$);"; };
