@@ -28,7 +28,7 @@ uint64 servers_read_at = 0;
 /// sees what is committed by now, needs no rights and runs no code of others.
 template <std::size_t Columns, typename F>
 void scan(Oid oid, const std::array<const char*, Columns>& names, F&& use) {
-  const Relation table = table_open(oid, AccessShareLock);
+  const Relation table = open_table(oid, AccessShareLock);
   std::array<AttrNumber, Columns> numbers;
   for (std::size_t i = 0; i < Columns; ++i)
     numbers[i] = static_cast<AttrNumber>(SPI_fnumber(RelationGetDescr(table), names[i]));

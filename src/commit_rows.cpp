@@ -54,7 +54,7 @@ void insert_commit_row(const Store& store, CommitRows& rows, std::string_view tr
                        pg::Value value) {
   const Datum key = PointerGetDatum(
       cstring_to_text_with_len(transaction.data(), static_cast<int>(transaction.size())));
-  const Relation table = table_open(store.table(rows.table), RowExclusiveLock);
+  const Relation table = open_table(store.table(rows.table), RowExclusiveLock);
   if (is_plain(table, rows.value_type)) {
     insert_directly(table, key, value.datum);
   } else {

@@ -92,7 +92,7 @@ std::array<ColumnRule, n> without(std::array<ColumnRule, n> rules,
 template <std::size_t n>
 void fill(TableFacts& facts, Oid table, const std::array<ColumnRule, n>& columns,
           std::span<const std::string_view> known_checks, Oid parent, int parent_reference) {
-  const Relation relation = table_open(table, AccessShareLock);
+  const Relation relation = open_table(table, AccessShareLock);
   apply_rules(relation, {columns, known_checks, parent, parent_reference}, facts);
   table_close(relation, AccessShareLock);
 }

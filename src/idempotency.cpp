@@ -110,7 +110,7 @@ Datum sha256_of(const void* bytes, std::size_t size) {
 }
 
 KeyLook look_for(const Store& store, const IdempotencyKey& key) {
-  const Relation keys = table_open(store.table(Table::idempotency_keys), RowExclusiveLock);
+  const Relation keys = open_table(store.table(Table::idempotency_keys), RowExclusiveLock);
   const Relation index = index_open(key_index(keys), AccessShareLock);
   SnapshotData dirty;
   InitDirtySnapshot(dirty);

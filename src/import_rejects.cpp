@@ -99,9 +99,8 @@ void insert_by_direct_access(Import& import, const Facts& facts, const RejectBat
 }
 
 void insert_batch(Import& import, RejectBatch& batch, Datum by) {
-  // Under the table's lock, so that DDL is seen.
-  LockRelationOid(import.store.table(Table::import_rejects), RowExclusiveLock);
-  (void)open_store();
+  // Under the table's lock, so that DDL is seen; a trigger's of this import, too.
+  import.store = open_store({{ Table::import_rejects, RowExclusiveLock }});
   const Facts& facts = fast_path_facts(import.store);
   const bool fast = rejects_obstacle(import.store, facts) == nullptr && !facts.rejects.row_by_row;
   if (fast)

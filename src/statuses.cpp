@@ -32,7 +32,7 @@ pg::Statement all_statuses{
 
 /// Whether changes of the table are announced.
 bool announced(Oid table) {
-  const Relation relation = table_open(table, AccessShareLock);
+  const Relation relation = open_table(table, AccessShareLock);
   bool found = false;
   for (int i = 0; relation->trigdesc != nullptr && i < relation->trigdesc->numtriggers; ++i) {
     const Trigger& trigger = relation->trigdesc->triggers[i];

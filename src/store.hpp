@@ -122,6 +122,10 @@ uint64 store_generation();
 /// Makes every backend read the descriptor anew, now here and at commit elsewhere.
 void invalidate_store();
 
+/// A table of the store. Raises OP002 when it was dropped in the middle of the call, which a
+/// trigger can do.
+Relation open_table(Oid table, LOCKMODE lock);
+
 /// Owner of the table, as which RI triggers and the library itself touch it.
 Oid table_owner(Oid table);
 

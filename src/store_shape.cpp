@@ -179,6 +179,14 @@ void mismatch(const char* message, const char* hint) {
   ereport(ERROR, errcode(pg::store_mismatch), errmsg("%s", message), errhint("%s", hint));
 }
 
+Relation open_table(Oid table, LOCKMODE lock) {
+  const Relation relation = try_table_open(table, lock);
+  if (relation == nullptr)
+    mismatch("a table of the store was dropped in the middle of the call",
+             "Look for a trigger that does so: SELECT * FROM pg_catalog.pg_trigger;");
+  return relation;
+}
+
 bool find_tables(Oid schema, TableSet which, std::span<Oid, table_count> tables) {
   bool any = false;
   for (std::size_t i = 0; i < table_count; ++i) {
@@ -245,7 +253,7 @@ void check_columns(const Store& store, TableSet which) {
           check_column(column, type_in(attributes, column.name));
     };
     if (scanned.has(table)) {
-      const Relation relation = table_open(store.tables[table], AccessShareLock);
+      const Relation relation = open_table(store.tables[table], AccessShareLock);
       check(RelationGetDescr(relation));
       table_close(relation, AccessShareLock);
       continue;

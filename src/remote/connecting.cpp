@@ -61,12 +61,16 @@ const char* user_name(Oid user) {
 }
 
 /// That of the user, else that of PUBLIC.
-const UserMapping* mapping_of(const Connection& connection) {
+bool has_mapping(const Connection& connection) {
   const auto exists = [&](Oid user) {
     return SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(user),
                                  ObjectIdGetDatum(connection.server));
   };
-  if (!exists(connection.user) && !exists(InvalidOid))
+  return exists(connection.user) || exists(InvalidOid);
+}
+
+const UserMapping* mapping_of(const Connection& connection) {
+  if (!has_mapping(connection))
     ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT),
             errmsg("user mapping not found for user %s, server \"%s\"", user_name(connection.user),
                    server_name(connection.server)),
@@ -122,6 +126,7 @@ bool needs_password(const Connection& connection, const Options& options) {
 
 /// Begins to connect; false when it may not and `quiet`.
 bool start(Connection& connection, bool quiet) {
+  if (quiet && !has_mapping(connection)) return false;
   const Options options = options_for(connection);
   if (needs_password(connection, options) && !options.has_password) {
     if (quiet) return false;
@@ -307,6 +312,8 @@ const char* failure_of(const Attempt& attempt) {
   if (!attempt.over)
     return psprintf("It did not answer within order_proc.connect_timeout (%d ms).",
                     connect_timeout);
+  // Its own mapping is no secret of the caller's.
+  if (!has_mapping(*attempt.connection)) return "The caller has no user mapping for its server.";
   return reason(*attempt.connection);
 }
 

@@ -141,6 +141,9 @@ for my $case ([ 'DROP SERVER s0 CASCADE', "CREATE SERVER s0 FOREIGN DATA WRAPPER
 	my $it = run("$ask; ALTER SERVER s0 OPTIONS (ADD keepalives '1'); DROP USER MAPPING FOR CURRENT_USER SERVER s0; $ask; CREATE USER MAPPING FOR CURRENT_USER SERVER s0; ALTER SERVER s0 OPTIONS (DROP keepalives); $ask;", stop => 0);
 	like($it->{errors}, qr/42704: user mapping not found for user \S+, server "s0".*HINT:  CREATE USER MAPPING FOR \S+ SERVER s0 /s, 'a call without a user mapping');
 	is($it->{output}, "4\n4", '  until there is one') or diag $it->{errors};
+	$it = run("DROP USER MAPPING FOR CURRENT_USER SERVER s0; SELECT count(*) FROM order_proc.fan_out('SELECT 1', NULL, 'warn') AS t(n int); SELECT server, reachable FROM order_proc.shard_status ORDER BY 1; CREATE USER MAPPING FOR CURRENT_USER SERVER s0; $ask", stop => 0);
+	is($it->{output}, "3\ns0|f\ns1|t\ns2|t\ns3|t\n4", "  which leaves its shard out of fan_out('warn'), and shard_status tells of it");
+	like($it->{errors}, qr/WARNING:  08001: could not connect to shard 0 \(server "s0"\)\s+DETAIL:  The caller has no user mapping for its server\./, '  as a WARNING');
 }
 
 # A new session's fan_out looks at what the coordinator knows of its shards, and at no other table; what goes by the slot needs the map.
