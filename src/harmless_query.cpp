@@ -97,6 +97,7 @@ bool may_harm(Node* node, void* context) {
       break;
     }
     case T_RangeTableSample:
+    case T_RangeTableFunc:  // whose types are not among the children
       return true;
     default:
       break;

@@ -1,5 +1,5 @@
 # A shard that does not speak as one should: messages out of place, of the wrong shape, cut off, or none at all, before or behind
-# what it says to each kind of call. Whoever called gets an answer or an error of SQL, in time; no backend crashes, none
+# what it says to each kind of call, and while it is added. Whoever called gets an answer or an error of SQL, in time; no backend crashes, none
 # returns an internal error; and a transaction over both shards is there on both or on none.
 #
 # A sixteenth of the combinations by default, other ones for each call. All, in a quarter of an hour:
@@ -31,7 +31,8 @@ $Calls::node = $coordinator;
 
 # --- between the coordinator and shard 1 ----------------------------------------------------------------------------------------
 
-# What is in the file goes to the coordinator with the next bytes of the shard: before or behind them, or in their place.
+# What is in the file goes to the coordinator with the next bytes of the shard: before or behind them, or in their place. With a
+# file "only", with the first bytes of a connection, or the second, and so on, as it says.
 my $dir = PostgreSQL::Test::Utils::tempdir_short;
 my $port = $shards[1]->port;
 my $listener = IO::Socket::UNIX->new(Local => "$dir/.s.PGSQL.$port", Listen => 64) or die "cannot listen: $!";
@@ -39,10 +40,11 @@ sub pass_on {
 	my ($client) = @_;
 	my $server = IO::Socket::UNIX->new(Peer => $shards[1]->host . "/.s.PGSQL.$port") or return;
 	my $select = IO::Select->new($client, $server);
+	my $answers = 0;
 	while (1) {
 		for my $from ($select->can_read) {
 			return unless sysread $from, my $bytes, 65536;
-			if ($from == $server) {
+			if ($from == $server && (!-e "$dir/only" || slurp_file("$dir/only") == ++$answers)) {
 				for my $where (qw(before behind instead)) {
 					next unless -e "$dir/$where" && rename "$dir/$where", "$dir/taken";
 					my $more = slurp_file("$dir/taken");
@@ -65,8 +67,8 @@ END { local $?; kill 'KILL', -$proxy if $proxy; }
 
 $coordinator->safe_psql('postgres', 'CREATE EXTENSION postgres_fdw');
 my @hosts = ($shards[0]->host, $dir);
-$coordinator->safe_psql('postgres', sprintf "CREATE SERVER s$_ FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '%s', port '%s', dbname 'postgres'); CREATE USER MAPPING FOR CURRENT_USER SERVER s$_; SELECT order_proc.add_shard('s$_')", $hosts[$_], $shards[$_]->port) for 0, 1;
-$coordinator->safe_psql('postgres', "SELECT order_proc.create_customer('Customer', c::text, id => c) FROM generate_series(0, 9) AS c");
+$coordinator->safe_psql('postgres', sprintf "CREATE SERVER s$_ FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '%s', port '%s', dbname 'postgres'); CREATE USER MAPPING FOR CURRENT_USER SERVER s$_", $hosts[$_], $shards[$_]->port) for 0, 1;
+$coordinator->safe_psql('postgres', "SELECT order_proc.add_shard('s0')");
 
 # --- what it says, and to what ---------------------------------------------------------------------------------------------------
 
@@ -100,6 +102,39 @@ my %said = (
 	'an unknown message' => message('~', 'what'),
 	'noise' => join('', map { chr(($_ * 7919) % 251) } 1 .. 3000));
 
+# What may end a call; a shard that says nothing more is waited for, until statement_timeout.
+my $expected = qr/^(?:|0[18].{3}|22012|40000|40003|42804|55000|57014|57P01|OP\d{3})$/;
+my (%states, @bad);
+my ($turn, $tried) = (0, 0);
+# Of 75 for a call: whatever divides that would pick the same ones each time.
+sub to_be_tried { return !(++$turn % 16) || ($ENV{ORDER_PROC_HOSTILE} // '') eq 'all'; }
+
+# --- to add_shard, which asks what it is, and tells it what it is to be -----------------------------------------------------------
+
+for my $answer (1 .. 12) {
+	for my $said (sort keys %said) {
+		for my $where (qw(before behind instead)) {
+			next unless to_be_tried();
+			++$tried;
+			append_to_file("$dir/only", $answer);
+			append_to_file("$dir/$where", $said{$said});
+			my $it = run("SET statement_timeout = 800; SET order_proc.connect_timeout = 1000; BEGIN; SELECT order_proc.add_shard('s1'); ROLLBACK; SELECT 'goes on';", stop => 0);
+			unlink "$dir/only", "$dir/$where";
+			$states{ $it->{state} }++;
+			push @bad, "$answer, $said $where: $it->{state} $it->{errors}" if $it->{output} !~ /goes on$/ || $it->{state} !~ $expected;
+		}
+	}
+}
+note join ', ', map { "$_ $states{$_}" } sort keys %states;
+is(join("\n", @bad), '', "$tried times add_shard of one that does not speak as it should");
+gives('SELECT count(*) FROM order_store.shards', 1, 'which adds none');
+gives("SELECT order_proc.add_shard('s1')", 1, 'and one that does is added');
+$coordinator->safe_psql('postgres', "SELECT order_proc.create_customer('Customer', c::text, id => c) FROM generate_series(0, 9) AS c");
+%states = @bad = ();
+$tried = 0;
+
+# --- to all others ----------------------------------------------------------------------------------------------------------------
+
 my $lines = join '', map { "r$_,$_,1,1,1.25,,\n" } 0 .. 9;
 append_to_file("$dir/lines.csv", $lines);
 sub order { my ($customer, $key) = @_; return "order_proc.create_order_with_items($customer, NULL, NULL, '{1,2}', '{1,1}', '{1.50,2}', idempotency_key => '$key')"; }
@@ -122,15 +157,10 @@ my %calls = (
 $coordinator->safe_psql('postgres', 'CREATE TABLE ids (id bigint)');
 $coordinator->safe_psql('postgres', "INSERT INTO ids SELECT @{[ order(1, 'first') ]}");
 
-# What may end a call; a shard that says nothing more is waited for, until statement_timeout.
-my $expected = qr/^(?:|0[18].{3}|22012|40000|40003|57014|57P01|OP\d{3})$/;
-my (%states, @bad);
-my ($turn, $tried) = (0, 0);
 for my $call (sort keys %calls) {
 	for my $said (sort keys %said) {
 		for my $where (qw(before behind instead)) {
-			# Of 75 for a call: whatever divides that would pick the same ones each time.
-			next if ++$turn % 16 && ($ENV{ORDER_PROC_HOSTILE} // '') ne 'all';
+			next unless to_be_tried();
 			my $what = "$call, $said $where";
 			my $key = "k$turn";
 			++$tried;
