@@ -145,7 +145,7 @@ pgxs_install() {
 ubsan_install() {
   private_postgres "$work/ubsan-postgres" &&
     cmake_build "$work/cmake-ubsan" order_proc -DSANITIZE=undefined -DFAILPOINTS=ON -DPG_CONFIG="$work/ubsan-postgres$bindir/pg_config" \
-      -DCMAKE_CXX_FLAGS_RELWITHDEBINFO='-O1 -g1 -DNDEBUG' &&
+      -DPCH=ON -DCMAKE_CXX_FLAGS_RELWITHDEBINFO='-O1 -g1 -DNDEBUG' &&
     as_user cmake --install "$work/cmake-ubsan"
 }
 
