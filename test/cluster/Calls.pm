@@ -7,6 +7,7 @@ use warnings;
 use Exporter qw(import);
 use IPC::Run ();
 use PostgreSQL::Test::Utils qw(slurp_file);
+use Psql;
 use Test::More;
 
 our @EXPORT = qw(run refused gives session ended wait_for hold release crash);

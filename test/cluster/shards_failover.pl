@@ -4,9 +4,12 @@
 use strict;
 use warnings;
 
+use FindBin;
 use IPC::Run ();
+use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Psql;
 use Test::More;
 use Time::HiRes qw(sleep time);
 

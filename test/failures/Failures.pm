@@ -5,12 +5,15 @@ package Failures;
 use strict;
 use warnings;
 
+use FindBin;
 use IO::Select;
 use IO::Socket::UNIX;
 use IPC::Run ();
+use lib "$FindBin::RealBin/../cluster";
 use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Psql;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
