@@ -1,11 +1,11 @@
 \echo Use "ALTER EXTENSION order_proc UPDATE TO '1.9'" to load this file. \quit
 
--- 1.9: the last shard of a transaction may decide; aggregates whose result is their state. The tables stay as they are.
+-- 1.9: the shards of a transaction may decide it; aggregates whose result is their state. The tables stay as they are.
 
-CREATE FUNCTION order_proc.write_deciding_receipt(gid text, receipt_key bigint, patience int) RETURNS void
+CREATE FUNCTION order_proc.write_deciding_receipt(gid text, receipt_key bigint) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'order_proc_write_deciding_receipt';
-COMMENT ON FUNCTION order_proc.write_deciding_receipt(text, bigint, int) IS
-'For coordinators: leaves a receipt in the transaction whose commit on this shard decides gid. That commit fails (OP503) when the shard has taken another coordinator by then; without a word of the coordinator for patience (1 to 3600000 ms) the transaction is rolled back. Errors: 22004, 22023 no transaction of this shard''s coordinator that this shard decides, patience out of bounds, 23505 it was settled already, OP001, OP002.';
+COMMENT ON FUNCTION order_proc.write_deciding_receipt(text, bigint) IS
+'For coordinators: leaves a receipt in a transaction that this shard prepares, and decides with the other shards that gid lists. Errors: 22004, 22023 no transaction of this shard''s coordinator that this shard decides, 23505 it was settled already, OP001, OP002.';
 
 CREATE FUNCTION order_proc.partial_result(aggregate regprocedure, argument_types regtype[], result anyelement) RETURNS bytea
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'order_proc_partial_result';
@@ -13,9 +13,9 @@ COMMENT ON FUNCTION order_proc.partial_result(regprocedure, regtype[], anyelemen
 'What order_proc.partial gives, made from the result of an aggregate whose result is its state, such as count, min, max: the aggregate itself reads the rows, in parallel or from an index. argument_types are those of its call. NULL for the state of no rows. Errors: 22004, 0A000 another state than the result, 42809 no aggregate, 42804 another result, 42501.';
 
 COMMENT ON FUNCTION order_proc.recover() IS
-'Settles transactions that a crash left prepared on the shards: commits those that this coordinator, or the shard that decides, has committed, rolls the others back. Those still running, and those whose deciding shard cannot be asked, are left alone. For the owner of the store. Errors: 08001, 42501, 25001 with a snapshot that may be old (REPEATABLE READ and above), OP001, OP002.';
+'Settles transactions that a crash left prepared on the shards: commits those that this coordinator, or their shards, decided to commit, rolls the others back. Those still running, and those that are decided by shards which cannot be asked, are left alone. For the owner of the store. Errors: 08001, 42501, 25001 with a snapshot that may be old (REPEATABLE READ and above), OP001, OP002.';
 COMMENT ON TYPE order_proc.in_doubt_transaction IS
-'A transaction over several shards that is prepared on one of them: its identifier there, since when, and what is to become of it: running (its session is at it), commit, rollback, unknown (another server of the coordinator may know, or the shard that decides). Or one that a shard has lost: damaged, with the identifier that its shards share.';
+'A transaction over several shards that is prepared on one of them: its identifier there, since when, and what is to become of it: running (its session is at it), commit, rollback, unknown (another server of the coordinator may know, or the shards that decide). Or one that a shard has lost: damaged, with the identifier that its shards share.';
 
 CREATE FUNCTION order_proc.layout_1_9_up() RETURNS SETOF order_proc.migration_step
 LANGUAGE sql STABLE PARALLEL SAFE AS $layout_1_9_up$
@@ -40,6 +40,6 @@ BEGIN
 END
 $in_doubt$$sql$, 'AccessShareLock', true, NULL::pg_catalog.int8)
 $layout_1_9_down$;
-COMMENT ON FUNCTION order_proc.layout_1_9_down() IS 'The step from layout 1.9 back to 1.8: refuses while a transaction that a shard decided is in doubt.';
+COMMENT ON FUNCTION order_proc.layout_1_9_down() IS 'The step from layout 1.9 back to 1.8: refuses while a transaction that the shards decided is in doubt.';
 
 SELECT order_proc.apply_migration('1.8'::pg_catalog.text, '1.9'::pg_catalog.text);

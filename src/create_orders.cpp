@@ -243,10 +243,13 @@ bool ask_shards(const Making& making, std::span<Part> parts,
   remote::flush_all(connections);
   const remote::Deadline deadline =
       with_call ? remote::after_milliseconds(with_call::patience) : remote::never;
+  // What has been asked to prepare is not left because of an interrupt before it is known what
+  // became of it.
+  const auto interrupts = with_call ? remote::Interrupts::leave : remote::Interrupts::serve;
   bool done = true;
   for (const Part& part : parts) {
     if (part.count == 0) continue;
-    while (const auto answer = call.next_or_error(*part.connection, deadline))
+    while (const auto answer = call.next_or_error(*part.connection, deadline, interrupts))
       take_ids(part, answer->datum, making.ids, making.slots);
     if (!with_call) continue;
     done &= with_call::done(*part.connection);
@@ -276,7 +279,8 @@ Made make_on_shards(const Making& making, remote::Deadline deadline, bool may_pr
     with_call::begin(connections);
     if (ask_shards(making, parts, connections, true)) return Made::all;
     raise_first(parts, [](const Part& part) {
-      return !part.connection->lost && !slot_was_away(*part.connection);
+      return !remote::was_fatal(*part.connection) && !part.connection->lost &&
+             !slot_was_away(*part.connection);
     });
     with_call::take_back(connections);
     return Made::none;

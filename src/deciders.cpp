@@ -1,6 +1,10 @@
-// Transactions that a shard decides, by its commit. A receipt there tells that it has committed; no
-// receipt does not tell that it will not, since its session may be about to, unheard. So the place
-// of the receipt is taken: that waits for such a session, and shuts out one that comes later.
+// Transactions that the shards decide: they are committed when all of their shards have prepared.
+// That one has not prepared does not tell that it will not, since its session may be about to,
+// unheard. So the place of its receipt is taken: that waits for such a session, and shuts out one
+// that comes later. Then the others are rolled back.
+//
+// Where all have prepared a session may be about to have the first of the shards roll back, and if
+// that succeeds the others: so that one commits before the others do.
 #include "pg/error.hpp"
 #include "remote/pipeline.hpp"
 #include "resolver.hpp"
@@ -9,7 +13,7 @@ namespace order_proc {
 
 namespace {
 
-/// Key 0 proves nothing. A session that is about to commit is not waited for longer. A place that
+/// Key 0 proves nothing. A session that is about to prepare is not waited for longer. A place that
 /// an earlier round took is ours, too: not all parts may have been within reach then.
 constexpr const char* take_place_query =
     "INSERT INTO order_store.receipts AS r (gid, receipt_key) SELECT $1::pg_catalog.text, 0 FROM "
@@ -43,38 +47,78 @@ std::span<const char* const> take_places(remote::Connection& connection,
   return sort_texts({taken, count});
 }
 
-/// What the shard of the view decides, and has not committed so far.
+/// What the shards decide, and have not, as far as is known.
+bool is_open(const Cluster& cluster, const Orphan& orphan) {
+  return orphan.fate == Orphan::Fate::unknown && orphan.numbers.decider_count > 0 &&
+         orphan.numbers.coordinator == static_cast<uint64>(cluster.coordinator_id);
+}
+
+std::span<const std::uint16_t> deciders_of(const Orphan& orphan) {
+  return {orphan.numbers.deciders.data(), orphan.numbers.decider_count};
+}
+
+/// The shard that is asked about a transaction that cannot be committed (yet): one that has not
+/// prepared. no_shard when there is none, or it cannot be told.
+int shard_without(const Orphan& orphan, std::span<const ShardView> views,
+                  std::span<const Look> looks) {
+  for (const int shard : deciders_of(orphan)) {
+    const ShardView* const view = view_of(views, shard);
+    if (view == nullptr || view->connection == nullptr) continue;
+    const Look& look = looks[static_cast<std::size_t>(view - views.data())];
+    if (look.all && !is_among(look.bases, orphan.base)) return shard;
+  }
+  return no_shard;
+}
+
+bool all_have_prepared(const Orphan& orphan, std::span<const ShardView> views,
+                       std::span<const Look> looks) {
+  const auto deciders = deciders_of(orphan);
+  return std::all_of(deciders.begin(), deciders.end(), [&](int shard) {
+    const ShardView* const view = view_of(views, shard);
+    return view != nullptr &&
+           is_among(looks[static_cast<std::size_t>(view - views.data())].bases, orphan.base);
+  });
+}
+
 template <typename F>
-void for_each_decided_by(const Cluster& cluster, const ShardView& decider,
-                         std::span<ShardView> views, F&& use) {
+void for_each_open(const Cluster& cluster, std::span<ShardView> views, F&& use) {
   for (const ShardView& view : views)
     for (Orphan& orphan : view.orphans)
-      if (orphan.fate == Orphan::Fate::unknown &&
-          orphan.numbers.coordinator == static_cast<uint64>(cluster.coordinator_id) &&
-          orphan.numbers.decider == static_cast<uint32>(decider.target.shard_id))
-        use(orphan);
+      if (is_open(cluster, orphan)) use(orphan);
 }
 
 }  // namespace
 
-void ask_deciders(const Cluster& cluster, std::span<ShardView> views, int patience) {
+bool ask_deciders(const Cluster& cluster, std::span<ShardView> views, int patience) {
   // A server that does not know its timeline has not shut out the one before.
-  if (remote::incarnation().timeline == 0) return;
+  if (remote::incarnation().timeline == 0) return false;
+  std::size_t count = 0;
+  for_each_open(cluster, views, [&](Orphan&) { ++count; });
+  if (count == 0) return false;
+  // What was seen so far may be of the time when the transaction was running.
+  const auto looks = look_again(cluster, views, patience);
+  auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * count));
   for (ShardView& view : views) {
     if (view.connection == nullptr) continue;
-    std::size_t count = 0;
-    for_each_decided_by(cluster, view, views, [&](Orphan&) { ++count; });
-    if (count == 0) continue;
-    auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * count));
     count = 0;
-    for_each_decided_by(cluster, view, views,
-                        [&](Orphan& orphan) { bases[count++] = orphan.base; });
+    for_each_open(cluster, views, [&](Orphan& orphan) {
+      if (shard_without(orphan, views, looks) == view.target.shard_id) bases[count++] = orphan.base;
+    });
+    if (count == 0) continue;
     const auto taken = take_places(*view.connection, {bases, count}, patience);
-    for_each_decided_by(cluster, view, views, [&](Orphan& orphan) {
+    for_each_open(cluster, views, [&](Orphan& orphan) {
       if (is_among(taken, orphan.base)) orphan.fate = Orphan::Fate::roll_back;
     });
     if (view.connection->lost) give_up(view, "it does not answer");
   }
+  bool firsts = false;
+  for_each_open(cluster, views, [&](Orphan& orphan) {
+    if (orphan.shard_id != orphan.numbers.deciders[0] || !all_have_prepared(orphan, views, looks))
+      return;
+    orphan.fate = Orphan::Fate::commit;
+    firsts = true;
+  });
+  return firsts;
 }
 
 }  // namespace order_proc

@@ -3,9 +3,9 @@
 // nobody commits what the new one has just decided otherwise. Two servers of one timeline are
 // copies of each other: the second is refused.
 //
-// The fence is a lock: COMMIT PREPARED of a session that joined holds it shared, and so does the
-// commit of a transaction that this shard decides; a new coordinator takes it exclusively before it
-// is written down. Whatever comes later sees it.
+// The fence is a lock: COMMIT PREPARED and ROLLBACK PREPARED of a session that joined hold it
+// shared; a new coordinator takes it exclusively before it is written down. Whatever comes later
+// sees it.
 #include "fence.hpp"
 
 #include "cluster.hpp"
@@ -25,10 +25,6 @@ struct Joined {
   remote::Incarnation server;  ///< timeline 0: nobody
 };
 Joined joined{};
-
-/// What the present transaction decides; coordinator 0: nothing.
-core::Gid deciding{};
-int deciding_level = 0;  ///< the (sub)transaction's nest level
 
 pg::Statement note_server{
     "UPDATE order_store.cluster AS c SET coordinator_id = $1, timeline = $2, instance = $3, "
@@ -54,17 +50,14 @@ pg::Statement note_server{
           errdetail_internal("%s", detail), errhint("%s", hint));
 }
 
-[[noreturn]] void promoted_later(const Cluster& here, uint32 timeline) {
-  fenced(here,
-         psprintf("It follows a server that was promoted later (timeline %u, not %u).",
-                  here.coordinator_here.timeline, timeline),
-         "Connect to the server that was promoted.");
-}
-
 /// OP503 when the shard knows a newer server, or another of the same timeline.
 void require_not_older(const Cluster& here, remote::Incarnation server) {
   const remote::Incarnation known = here.coordinator_here;
-  if (known.timeline > server.timeline) promoted_later(here, server.timeline);
+  if (known.timeline > server.timeline)
+    fenced(here,
+           psprintf("It follows a server that was promoted later (timeline %u, not %u).",
+                    known.timeline, server.timeline),
+           "Connect to the server that was promoted.");
   if (known.timeline == server.timeline && known.instance != server.instance)
     fenced(here, "It follows another server with the same history: one of them is a copy.",
            "SELECT order_proc.adopt_cluster(); on the one that is to go on.");
@@ -92,7 +85,7 @@ const Cluster& cluster_here() {
   return cluster_without_slots(open_tables_for_anyone({Table::cluster}));
 }
 
-/// Nobody commits a prepared transaction until the end of this one; what is known afterwards is
+/// Nobody ends a prepared transaction until the end of this one; what is known afterwards is
 /// true.
 void close_fence() {
   pg::acquire_lock(pg::LockKind::fence, 0);
@@ -122,9 +115,9 @@ ProcessUtility_hook_type next_hook = nullptr;
 
 /// OP503 when the fence was closed since this session joined. A PREPARE decides nothing, and would
 /// keep the lock.
-void pass_fence(bool commits) {
+void pass_fence(bool decides) {
   const LOCKTAG tag = pg::lock_tag(pg::LockKind::fence, 0);
-  if (commits) (void)LockAcquire(&tag, ShareLock, false, false);
+  if (decides) (void)LockAcquire(&tag, ShareLock, false, false);
   AcceptInvalidationMessages();
   if (!store_present()) return;
   const Store& store = open_tables_at_any_layout({Table::cluster});
@@ -136,39 +129,15 @@ void pass_fence(bool commits) {
   require_not_older(here, joined.server);
 }
 
-/// The session need not be one that joined, behind a pooler: the transaction tells whose it is.
-void fence_decision() {
-  const LOCKTAG tag = pg::lock_tag(pg::LockKind::fence, 0);
-  (void)LockAcquire(&tag, ShareLock, false, false);
-  AcceptInvalidationMessages();
-  const Cluster& here = cluster_here();
-  require_coordinator(here, static_cast<int64>(deciding.coordinator), here.shard_id);
-  if (here.coordinator_here.timeline > deciding.timeline) promoted_later(here, deciding.timeline);
-  if (joined.server.timeline != 0) require_not_older(here, joined.server);
-}
-
-void end_of_transaction(XactEvent event, void*) {
-  if (deciding.coordinator == 0) return;
-  if (event == XACT_EVENT_PRE_COMMIT) return fence_decision();
-  if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-    deciding = {};
-}
-
-void end_of_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
-  const int level = GetCurrentTransactionNestLevel();
-  if (deciding.coordinator == 0 || deciding_level < level) return;
-  if (event == SUBXACT_EVENT_PRE_COMMIT_SUB) deciding_level = level - 1;
-  if (event == SUBXACT_EVENT_ABORT_SUB) deciding = {};
-}
-
 void check_command(PlannedStmt* statement, const char* text, bool read_only,
                    ProcessUtilityContext context, ParamListInfo parameters,
                    QueryEnvironment* environment, DestReceiver* receiver,
                    QueryCompletion* completion) {
   const auto* const command = reinterpret_cast<const TransactionStmt*>(statement->utilityStmt);
   if (joined.server.timeline != 0 && IsA(command, TransactionStmt) &&
-      (command->kind == TRANS_STMT_COMMIT_PREPARED || command->kind == TRANS_STMT_PREPARE))
-    pass_fence(command->kind == TRANS_STMT_COMMIT_PREPARED);
+      (command->kind == TRANS_STMT_COMMIT_PREPARED ||
+       command->kind == TRANS_STMT_ROLLBACK_PREPARED || command->kind == TRANS_STMT_PREPARE))
+    pass_fence(command->kind != TRANS_STMT_PREPARE);
   if (next_hook != nullptr)
     next_hook(statement, text, read_only, context, parameters, environment, receiver, completion);
   else
@@ -178,14 +147,7 @@ void check_command(PlannedStmt* statement, const char* text, bool read_only,
 
 }  // namespace
 
-void fence_commit(const core::Gid& gid) {
-  deciding = gid;
-  deciding_level = GetCurrentTransactionNestLevel();
-}
-
 void watch_commands() {
-  RegisterXactCallback(end_of_transaction, nullptr);
-  RegisterSubXactCallback(end_of_subtransaction, nullptr);
   next_hook = ProcessUtility_hook;
   ProcessUtility_hook = check_command;
 }

@@ -13,11 +13,11 @@ namespace {
 pg::Statement all_decisions{
     "SELECT l.gid, l.shard_ids FROM order_store.commit_log AS l ORDER BY l.decided_at "
     "USING OPERATOR(pg_catalog.<) LIMIT 5000"};
-/// A session that is about to forget one itself has it locked.
+/// Those that another round is about to forget are left to it.
 pg::Statement forget_decisions{
-    "DELETE FROM order_store.commit_log AS l WHERE l.gid OPERATOR(pg_catalog.=) ANY (ARRAY("
-    "SELECT k.gid FROM order_store.commit_log AS k WHERE k.gid OPERATOR(pg_catalog.=) ANY ($1) "
-    "FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM order_store.commit_log AS l WHERE l.ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+    "SELECT k.ctid FROM pg_catalog.unnest($1) AS g (gid) JOIN order_store.commit_log AS k ON k.gid "
+    "OPERATOR(pg_catalog.=) g.gid FOR UPDATE OF k SKIP LOCKED))",
     TEXTARRAYOID};
 pg::Statement note_damage{
     "UPDATE order_store.commit_log AS l SET damaged = $2 WHERE l.gid OPERATOR(pg_catalog.=) $1 AND "
@@ -69,11 +69,6 @@ Prepared parts_of(Prepared prepared, const char* base) {
   auto last = first;
   while (last != prepared.end() && strcmp((*last)->base, base) == 0) ++last;
   return {first, last};
-}
-
-const ShardView* view_of(std::span<const ShardView> views, int shard_id) {
-  const auto at = static_cast<std::size_t>(shard_id);
-  return at < views.size() && views[at].target.shard_id == shard_id ? &views[at] : nullptr;
 }
 
 /// What a shard has made of a decision; `missing` unless a receipt proves otherwise.
@@ -139,8 +134,8 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
   count = 0;
   for (const Decision& decision : decisions)
     if (decision.over) bases[count++] = decision.base;
-  // A session forgets its decision first, and then the receipts: where the row is gone by now they
-  // may be, too.
+  // Another round forgets a decision first, and then the receipts: where the row is gone by now
+  // they may be, too.
   const auto still_there = find_decisions(store, {bases, count});
   const Prepared prepared = sort_orphans(views);
   std::size_t done = 0;
@@ -177,17 +172,22 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
 
 /// Receipts whose decision was forgotten: all shards had committed. While something of the
 /// transaction is prepared anywhere, or a shard is silent, they stay: they may be the only proof.
-/// What is prepared is looked at behind the receipts: a shard that decides commits when the others
-/// have prepared, perhaps after they were looked at. And decisions behind that: theirs is made
-/// before the others commit.
+/// What is prepared is looked at behind the receipts: a shard may commit when others have prepared,
+/// perhaps after they were looked at. And decisions behind that: a coordinator makes its own before
+/// the shards commit.
 void forget_receipts(const Store& store, const Cluster& cluster,
                      std::span<const char* const> decided, std::span<ShardView> views,
                      int patience) {
   if (std::all_of(views.begin(), views.end(),
                   [](const ShardView& view) { return view.old_receipts == NIL; }))
     return;
-  const auto prepared = find_prepared(cluster, views, patience);
-  if (!prepared) return;
+  const auto prepared = look_again(cluster, views, patience);
+  if (!std::all_of(prepared.begin(), prepared.end(), [](const Look& look) { return look.all; }))
+    return;
+  const auto is_prepared = [&](const char* base) {
+    return std::any_of(prepared.begin(), prepared.end(),
+                       [&](const Look& look) { return is_among(look.bases, base); });
+  };
   const auto decided_since = decided_receipts(store, views);
   for (const ShardView& view : views) {
     StringInfoData gone;
@@ -196,8 +196,7 @@ void forget_receipts(const Store& store, const Cluster& cluster,
     foreach (cell, view.old_receipts) {
       const char* const base = strVal(lfirst(cell));
       CHECK_FOR_INTERRUPTS();
-      if (is_among(decided, base) || is_among(decided_since, base) || is_among(*prepared, base))
-        continue;
+      if (is_among(decided, base) || is_among(decided_since, base) || is_prepared(base)) continue;
       appendStringInfo(&gone, "%c%s", gone.len == 0 ? '{' : ',', base);
     }
     if (gone.len == 0) continue;

@@ -30,8 +30,7 @@ pg::Statement delete_receipt{
 remote::Statement write_receipt{
     "SELECT order_proc.write_receipt($1::pg_catalog.text, $2::pg_catalog.int8, NULL, NULL)"};
 remote::Statement write_deciding_receipt{
-    "SELECT order_proc.write_deciding_receipt($1::pg_catalog.text, $2::pg_catalog.int8, "
-    "$3::pg_catalog.int4)"};
+    "SELECT order_proc.write_deciding_receipt($1::pg_catalog.text, $2::pg_catalog.int8)"};
 
 Datum text_datum(std::string_view value) {
   return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
@@ -84,9 +83,8 @@ void queue_receipt(remote::Connection& connection, int64 key) {
   remote::queue(connection, write_receipt, remote::Step::control, {{}, values, {}, {}});
 }
 
-void queue_deciding_receipt(remote::Connection& connection, int64 key, int patience) {
-  const std::array<const char*, 3> values{connection.gid.data(), psprintf(INT64_FORMAT, key),
-                                          psprintf("%d", patience)};
+void queue_deciding_receipt(remote::Connection& connection, int64 key) {
+  const std::array<const char*, 2> values{connection.gid.data(), psprintf(INT64_FORMAT, key)};
   remote::queue(connection, write_deciding_receipt, remote::Step::control, {{}, values, {}, {}});
 }
 
@@ -112,21 +110,14 @@ Datum order_proc_write_deciding_receipt(PG_FUNCTION_ARGS) {
   const pg::Args args(fcinfo);
   const pg::Text gid = args.get_text(0, "gid");
   const pg::Value key(Int64GetDatum(args.get_int64(1, "receipt_key")));
-  const int patience = args.get_int32(2, "patience");
-  constexpr int most_patience = 3600000;
-  if (patience <= 0 || patience > most_patience)
-    ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("patience must be 1 to %d: %d", most_patience, patience),
-            errhint("Give milliseconds until the coordinator is given up."));
   const Store& store = open_tables_for_anyone({Table::cluster, Table::receipts});
   const core::Gid numbers = own_gid(cluster_without_slots(store), gid.view());
-  if (numbers.decider != numbers.shard)
+  const auto* const end = numbers.deciders.data() + numbers.decider_count;
+  if (std::find(numbers.deciders.data(), end, numbers.shard) == end)
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-            errmsg("\"%s\" is not decided by this shard", pg::shown(gid.view())),
+            errmsg("\"%s\" is not decided by this shard and others", pg::shown(gid.view())),
             errhint("A commit of the coordinator calls this."));
-  pg::set_for_transaction("idle_in_transaction_session_timeout", psprintf("%d", patience));
   leave_receipt(store, gid.view(), key);
-  fence_commit(numbers);
   PG_RETURN_VOID();
 }
 

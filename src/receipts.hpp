@@ -13,8 +13,7 @@ int64 receipt_key(const Cluster& cluster, std::string_view base);
 /// Queues that the transaction on the shard leaves a receipt with that key for its `gid`.
 void queue_receipt(remote::Connection& connection, int64 key);
 
-/// The same on the shard whose commit decides: that fails when the shard has taken another
-/// coordinator by then, and what it does not hear of within `patience` milliseconds it rolls back.
-void queue_deciding_receipt(remote::Connection& connection, int64 key, int patience);
+/// The same where the shards decide: 42883 when the shard is too old for it.
+void queue_deciding_receipt(remote::Connection& connection, int64 key);
 
 }  // namespace order_proc

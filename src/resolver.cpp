@@ -21,7 +21,8 @@ namespace order_proc {
 namespace {
 
 pg::Statement which_decisions{
-    "SELECT l.gid FROM order_store.commit_log AS l WHERE l.gid OPERATOR(pg_catalog.=) ANY ($1)",
+    "SELECT l.gid FROM pg_catalog.unnest($1) AS g (gid) JOIN order_store.commit_log AS l ON l.gid "
+    "OPERATOR(pg_catalog.=) g.gid",
     TEXTARRAYOID};
 
 int compare_texts(const void* a, const void* b, void*) {
@@ -110,9 +111,11 @@ std::span<const char* const> find_decisions(const Store& store,
 
 namespace {
 
-/// Those that this server decides about; the others' bases are put into `bases`.
-std::size_t find_own_fates(const Store& store, const Cluster& cluster, std::span<ShardView> views,
-                           const char** bases) {
+/// Those that this server decides about.
+void find_own_fates(const Store& store, const Cluster& cluster, std::span<ShardView> views) {
+  std::size_t most = 0;
+  for (const ShardView& view : views) most += view.orphans.size();
+  auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * (most + 1)));
   std::size_t count = 0;
   const auto own = static_cast<uint64>(cluster.coordinator_id);
   for (const ShardView& view : views)
@@ -125,7 +128,6 @@ std::size_t find_own_fates(const Store& store, const Cluster& cluster, std::span
   // The look for the decision comes after the look for the transaction: what is over has left it.
   const auto decided = find_decisions(store, {bases, count});
   const uint32 timeline = remote::incarnation().timeline;
-  std::size_t others = 0;
   for (const ShardView& view : views)
     for (Orphan& orphan : view.orphans) {
       if (orphan.fate == Orphan::Fate::running) continue;
@@ -133,37 +135,46 @@ std::size_t find_own_fates(const Store& store, const Cluster& cluster, std::span
                         (orphan.numbers.timeline == timeline || orphan.numbers.timeline == 0);
       if (is_among(decided, orphan.base))
         orphan.fate = Orphan::Fate::commit;
-      else if (here && orphan.numbers.decider == core::no_decider)
+      else if (here && orphan.numbers.decider_count == 0)
         orphan.fate = Orphan::Fate::roll_back;
-      else
-        bases[others++] = orphan.base;
     }
-  return others;
 }
 
 }  // namespace
 
-void find_fates(const Store& store, const Cluster& cluster, std::span<ShardView> views,
-                int patience) {
+bool find_by_receipts(const Cluster& cluster, std::span<ShardView> views, int patience) {
   std::size_t most = 0;
   for (const ShardView& view : views) most += view.orphans.size();
   auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * (most + 1)));
-  const std::size_t others = find_own_fates(store, cluster, views, bases);
-  if (others == 0) return;
-  // Decided on another server, perhaps after the backup that this one comes from, or by a shard:
+  std::size_t count = 0;
+  for (const ShardView& view : views)
+    for (const Orphan& orphan : view.orphans)
+      if (orphan.fate == Orphan::Fate::unknown) bases[count++] = orphan.base;
+  if (count == 0) return false;
+  const auto receipts = find_receipts(cluster, views, {bases, count}, patience);
+  bool any = false;
+  for (const ShardView& view : views)
+    for (Orphan& orphan : view.orphans)
+      if (orphan.fate == Orphan::Fate::unknown && has_receipt(receipts, orphan.base, no_shard)) {
+        orphan.fate = Orphan::Fate::commit;
+        any = true;
+      }
+  return any;
+}
+
+void find_fates(const Store& store, const Cluster& cluster, std::span<ShardView> views,
+                int patience) {
+  find_own_fates(store, cluster, views);
+  // Decided on another server, perhaps after the backup that this one comes from, or by the shards:
   // then one may have carried it out.
-  const auto receipts = find_receipts(cluster, views, {bases, others}, patience);
-  const bool complete = all_reached(views) && remote::incarnation().timeline != 0;
+  (void)find_by_receipts(cluster, views, patience);
+  if (!all_reached(views) || remote::incarnation().timeline == 0) return;
   const auto own = static_cast<uint64>(cluster.coordinator_id);
   for (const ShardView& view : views)
-    for (Orphan& orphan : view.orphans) {
-      if (orphan.fate != Orphan::Fate::unknown) continue;
-      if (has_receipt(receipts, orphan.base, no_shard))
-        orphan.fate = Orphan::Fate::commit;
-      else if (complete && orphan.numbers.coordinator == own &&
-               orphan.numbers.decider == core::no_decider)
+    for (Orphan& orphan : view.orphans)
+      if (orphan.fate == Orphan::Fate::unknown && orphan.numbers.coordinator == own &&
+          orphan.numbers.decider_count == 0)
         orphan.fate = Orphan::Fate::roll_back;
-    }
 }
 
 Left settle_all(const Store& store, const Cluster& cluster, const pg::ResultSet* results,
@@ -177,8 +188,10 @@ Left settle_all(const Store& store, const Cluster& cluster, const pg::ResultSet*
     if (may_tell(results, told))
       ereport(WARNING, errmsg("decisions wait for a synchronous standby, and the shards for them"));
   } else {
-    ask_deciders(cluster, views, patience);
+    const bool firsts = ask_deciders(cluster, views, patience);
     settle(store, cluster, views, results, patience);
+    if (firsts && find_by_receipts(cluster, views, patience))
+      settle(store, cluster, views, results, patience);
     const auto decided = decided_receipts(store, views);
     left.decisions = close_decisions(store, cluster, decisions, views, results, patience);
     forget_receipts(store, cluster, decided, views, patience);

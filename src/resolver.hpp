@@ -12,7 +12,7 @@ struct Orphan {
     running,    ///< the transaction that prepared it may still decide
     commit,     ///< it was decided so
     roll_back,  ///< it was never decided, and cannot be any more
-    unknown     ///< another server may have decided, or a shard that has not been asked
+    unknown     ///< another server may have decided, or shards that have not been asked
   };
   const char* gid;
   const char* base;  ///< what names the transaction
@@ -62,9 +62,17 @@ std::span<ShardView> view_shards(const Store& store, const Cluster& cluster, int
                                  int64 adopted = 0);
 bool all_reached(std::span<const ShardView> views);
 
-/// What is prepared on any shard now, by base, sorted; nullopt when not all of it could be seen.
-std::optional<std::span<const char* const>> find_prepared(const Cluster& cluster,
-                                                          std::span<ShardView> views, int patience);
+/// The view of that shard; null when there is none.
+const ShardView* view_of(std::span<const ShardView> views, int shard_id);
+
+/// What is prepared on a shard: bases, sorted.
+struct Look {
+  std::span<const char* const> bases;
+  bool all;  ///< nothing else is; false for a shard that is not reached
+};
+
+/// What is prepared on each shard now.
+std::span<const Look> look_again(const Cluster& cluster, std::span<ShardView> views, int patience);
 
 /// The receipts of `bases`, on all shards that are reached, sorted for has_receipt. A shard that
 /// does not answer is not reached any more.
@@ -80,9 +88,12 @@ void give_up(ShardView& view, const char* problem);
 void find_fates(const Store& store, const Cluster& cluster, std::span<ShardView> views,
                 int patience);
 
-/// Settles for good what becomes of those that a shard decides and has not committed; see
-/// deciders.cpp.
-void ask_deciders(const Cluster& cluster, std::span<ShardView> views, int patience);
+/// Those of unknown fate that a shard has a receipt of are to be committed; whether there are any.
+bool find_by_receipts(const Cluster& cluster, std::span<ShardView> views, int patience);
+
+/// What is to become of those that the shards decide, and of which there is no receipt; see
+/// deciders.cpp. True: of some, the first of their shards is to commit before the others.
+bool ask_deciders(const Cluster& cluster, std::span<ShardView> views, int patience);
 
 /// Whether the transaction may still decide: it holds a lock until the shards know.
 bool is_running(const core::Gid& gid);

@@ -223,6 +223,11 @@ std::span<ShardView> view_shards(const Store& store, const Cluster& cluster, int
   return search.views;
 }
 
+const ShardView* view_of(std::span<const ShardView> views, int shard_id) {
+  const auto at = static_cast<std::size_t>(shard_id);
+  return at < views.size() && views[at].target.shard_id == shard_id ? &views[at] : nullptr;
+}
+
 bool all_reached(std::span<const ShardView> views) {
   return std::all_of(views.begin(), views.end(),
                      [](const ShardView& view) { return view.connection != nullptr; });
@@ -278,31 +283,32 @@ int compare_for_sort(const void* a, const void* b, void*) {
 
 }  // namespace
 
-std::optional<std::span<const char* const>> find_prepared(const Cluster& cluster,
-                                                          std::span<ShardView> views,
-                                                          int patience) {
-  if (!all_reached(views)) return std::nullopt;
+std::span<const Look> look_again(const Cluster& cluster, std::span<ShardView> views, int patience) {
+  auto* const looks = static_cast<Look*>(palloc0(sizeof(Look) * (views.size() + 1)));
   for (const ShardView& view : views) {
+    if (view.connection == nullptr) continue;
     queue_prepared(cluster, *view.connection);
     remote::send(*view.connection);
   }
-  auto** const bases =
-      static_cast<const char**>(palloc(sizeof(char*) * (views.size() * most_rows + 1)));
-  std::size_t count = 0;
-  bool all = true;
   const remote::Deadline deadline = remote::after_milliseconds(patience);
-  for (ShardView& view : views) {
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    ShardView& view = views[i];
+    if (view.connection == nullptr) continue;
     const PGresult* const result =
         remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
-    all &= result != nullptr && PQntuples(result) < most_rows;
-    if (result != nullptr)
-      for (const Orphan& orphan : read_orphans(result, view.target.shard_id))
-        bases[count++] = orphan.base;
-    (void)remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
-    if (view.connection->in_flight || view.connection->lost) give_up(view, "it does not answer");
+    if (result != nullptr) {
+      const auto orphans = read_orphans(result, view.target.shard_id);
+      auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * (orphans.size() + 1)));
+      for (std::size_t at = 0; at < orphans.size(); ++at) bases[at] = orphans[at].base;
+      looks[i] = {sort_texts({bases, orphans.size()}), PQntuples(result) < most_rows};
+      (void)remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
+    }
+    if (view.connection->in_flight || view.connection->lost) {
+      give_up(view, "it does not answer");
+      looks[i].all = false;
+    }
   }
-  if (!all || !all_reached(views)) return std::nullopt;
-  return sort_texts({bases, count});
+  return {looks, views.size()};
 }
 
 std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardView> views,

@@ -4,12 +4,18 @@
 //   the coordinator, when it wrote here too, or its commit may fail yet: all shards prepare; then
 //   the local commit decides, since a row of the commit log is part of it; then the shards commit.
 //
-//   the last shard otherwise: all others prepare; then the last one commits in one phase, a receipt
-//   with it; then the others commit. Two flushes of a log fewer. The row of the commit log is
-//   written all the same, but not waited for: it tells whose receipts must be there.
+//   the shards otherwise: that all of them have prepared is the decision; then they commit. One
+//   flush of a log fewer to wait for. Their identifiers list them, so that the resolver can see
+//   whether all have. The row of the commit log is written all the same, but not waited for: it
+//   tells whose receipts must be there.
 //
-// Whatever dies in between, recover() settles by that row or receipt: there, or never committed
-// (presumed abort).
+// Whatever dies in between, recover() settles: by the row, or the receipts, or what is prepared;
+// else it never committed (presumed abort).
+//
+// Who gives up a transaction that the shards may have decided already, because one of them is not
+// heard, has the first that its identifiers list roll back, and nothing else before that is done:
+// the resolver has that one commit first. So however long a command of a session that is gone is
+// under way, one of the two comes too late.
 //
 // Before the decision everything may raise; behind it nothing does. On either side of it no wait
 // for a shard is longer than order_proc.commit_timeout.
@@ -41,28 +47,38 @@ CommitRows decisions{
     pg::Statement{"INSERT INTO order_store.commit_log (gid, shard_ids) VALUES ($1, $2)", TEXTOID,
                   INT4ARRAYOID}};
 
-/// What a shard waits for the coordinator beyond commit_timeout before it rolls back.
-constexpr int grace = 2000;
-
-/// order_proc.last_shard_decides
-bool last_shard_decides = true;
+/// order_proc.shards_decide
+bool shards_decide = true;
 
 /// Calls that do not try to prepare in their message after one that was too slow for it.
 constexpr int skipped_attempts = 100;
 int attempts_to_skip = 0;
 
+/// How long, in milliseconds, shards that cannot be cancelled at once are waited for if it would
+/// not be known otherwise what they made of the transaction.
+constexpr int longer_abort = 1000;
+
 /// The commit that is being made.
 struct Commit {
   core::Gid gid;
-  bool with_receipts;           ///< until a transaction of version 1.7 there are none
-  remote::Connection* decider;  ///< null: the coordinator decides
-  int64 key;                    ///< of the receipts
-  bool with_call;               ///< the shards were asked in the message of the call
-  std::size_t shard_count;      ///< as many then
-  bool asked;                   ///< the decider may have committed
-  bool decided;                 ///< it has
+  bool with_receipts;       ///< until a transaction of version 1.7 there are none
+  int64 key;                ///< of the receipts
+  std::size_t shard_count;  ///< as many take part
+  std::size_t asked;        ///< as many were asked to prepare
+  bool with_call;           ///< in the message of the call
+  bool decided;             ///< by the shards: all of them have prepared
+  bool undone;              ///< one never prepared, or rolled back: they cannot decide any more
 };
 Commit present{};
+
+bool decided_by_shards() {
+  return present.gid.decider_count > 0;
+}
+
+/// Whether the resolver could find that all shards have prepared.
+bool may_be_decided() {
+  return decided_by_shards() && present.asked == present.shard_count && !present.undone;
+}
 
 /// A transaction of version 1.7 had no timeline.
 core::GidText gid_text() {
@@ -91,11 +107,13 @@ bool has_prepared(const remote::Connection& connection) {
          std::string_view(PQcmdStatus(connection.result)) == "PREPARE TRANSACTION";
 }
 
-/// A shard that has said that it failed has nothing prepared, and its connection is of use.
+/// A shard that has said that it failed has nothing prepared, and its connection is of use; unless
+/// what failed was sent along and is not part of the transaction.
 void note_failure(remote::Connection& connection) {
-  if (connection.in_flight || connection.lost || connection.error == nullptr ||
-      remote::was_fatal(connection))
+  if (connection.error == nullptr || remote::was_fatal(connection) || has_prepared(connection))
     return;
+  present.undone = true;
+  if (connection.in_flight || connection.lost) return;
   connection.prepared_here = false;
   // PREPARE itself ends the transaction when it fails.
   if (PQtransactionStatus(connection.link) != PQTRANS_IDLE) return;
@@ -103,24 +121,30 @@ void note_failure(remote::Connection& connection) {
   remote::transaction_over(connection);
 }
 
+/// OP002 from a shard whose version does not know how shards decide.
+void require_deciding_version(const remote::Connection& connection) {
+  const char* const message = connection.error == nullptr
+                                  ? nullptr
+                                  : PQresultErrorField(connection.error, PG_DIAG_MESSAGE_PRIMARY);
+  if (remote::error_code(connection) != ERRCODE_UNDEFINED_FUNCTION || message == nullptr ||
+      strstr(message, "write_deciding_receipt") == nullptr)
+    return;
+  ereport(ERROR, errcode(pg::store_mismatch),
+          errmsg("shard %d (server \"%s\") has an older version of order_proc", connection.shard_id,
+                 remote::server_name(connection.server)),
+          errhint("ALTER EXTENSION order_proc UPDATE; there, or SET order_proc.shards_decide = "
+                  "off; until then."));
+}
+
 void require_prepared(remote::Connection& connection) {
-  note_failure(connection);
+  require_deciding_version(connection);
   remote::raise_error(connection);
   if (has_prepared(connection)) return;
+  present.undone = true;
   ereport(ERROR, errcode(ERRCODE_TRANSACTION_ROLLBACK),
           errmsg("shard %d (server \"%s\") rolled the transaction back", connection.shard_id,
                  remote::server_name(connection.server)),
           errhint("Run the transaction again."));
-}
-
-void require_receipt(remote::Connection& connection) {
-  if (remote::error_code(connection) == ERRCODE_UNDEFINED_FUNCTION)
-    ereport(ERROR, errcode(pg::store_mismatch),
-            errmsg("shard %d (server \"%s\") has an older version of order_proc",
-                   connection.shard_id, remote::server_name(connection.server)),
-            errhint("ALTER EXTENSION order_proc UPDATE; there, or SET "
-                    "order_proc.last_shard_decides = off; until then."));
-  remote::raise_error(connection);
 }
 
 /// Shards that have not answered are not asked to roll back either, which would be one more wait:
@@ -138,61 +162,150 @@ void require_receipt(remote::Connection& connection) {
 
 }  // namespace
 
-// The decider's receipt will be the decision; its COMMIT follows apart: one that was sent is one
-// that the resolver can see the receipt of.
 void queue_commit_part(remote::Connection& connection) {
   present.gid.shard = static_cast<uint32>(connection.shard_id);
   connection.gid = gid_text();
-  if (&connection == present.decider)
-    return queue_deciding_receipt(connection, present.key, remote::commit_timeout + grace);
-  if (present.with_receipts) queue_receipt(connection, present.key);
+  if (decided_by_shards())
+    queue_deciding_receipt(connection, present.key);
+  else if (present.with_receipts)
+    queue_receipt(connection, present.key);
   connection.prepared_here = true;
+  ++present.asked;
+  // Of an earlier one: see has_prepared.
+  PQclear(connection.result);
+  connection.result = nullptr;
   remote::queue_text(connection, psprintf("PREPARE TRANSACTION '%s'", connection.gid.data()),
                      remote::Step::call, {});
 }
 
 namespace {
 
+/// Ends the prepared transactions all at once; true when each shard said so.
+bool end_prepared(std::span<remote::Connection* const> prepared, const char* command,
+                  remote::Deadline deadline) {
+  std::array<char, sizeof(core::GidText) + 32> text;
+  (void)remote::finish_all(prepared, remote::Interrupts::hold, deadline);
+  for (remote::Connection* const connection : prepared) {
+    if (!connection->prepared_here || connection->in_flight || connection->lost) continue;
+    snprintf(text.data(), text.size(), "%s '%s'", command, connection->gid.data());
+    remote::send_quietly(*connection, text.data());
+    if (connection == prepared.front()) ORDER_PROC_FAILPOINT("f14_commit_prepared_first");
+  }
+  bool all = remote::finish_all(prepared, remote::Interrupts::hold, deadline);
+  for (remote::Connection* const connection : prepared) {
+    if (!connection->prepared_here) continue;
+    const bool done = !connection->in_flight && !connection->lost && connection->error == nullptr;
+    remote::transaction_over(*connection);
+    if (!done) remote::close_connection(*connection);
+    all &= done;
+  }
+  return all;
+}
+
+/// Waits a moment for what shards are still at, then cancels it.
+void stop_preparing(std::span<remote::Connection* const> prepared, remote::Deadline deadline) {
+  if (!remote::finish_all(prepared, remote::Interrupts::hold,
+                          remote::after_milliseconds(remote::abort_grace))) {
+    (void)remote::cancel(prepared, deadline);
+    (void)remote::finish_all(prepared, remote::Interrupts::hold, deadline);
+  }
+  for (remote::Connection* const connection : prepared) note_failure(*connection);
+}
+
+/// Whether nothing is known of what the shard made of PREPARE.
+bool unheard(const remote::Connection& connection) {
+  return connection.in_flight || connection.lost || remote::was_fatal(connection);
+}
+
+/// Sees to it that the shards cannot decide any more, so that the others may be rolled back; false
+/// when that is not known: then what they have prepared is for the resolver. Of no use is then what
+/// is still under way.
+bool undo_decision(std::span<remote::Connection* const> prepared, remote::Deadline deadline) {
+  if (!may_be_decided()) return true;
+  const auto first =
+      std::find_if(prepared.begin(), prepared.end(), [](const remote::Connection* connection) {
+        return connection->shard_id == present.gid.deciders[0] && connection->prepared_here &&
+               !connection->in_flight && !connection->lost;
+      });
+  if (first != prepared.end() && end_prepared({&*first, 1}, "ROLLBACK PREPARED", deadline)) {
+    present.undone = true;
+    return true;
+  }
+  for (remote::Connection* const connection : prepared) {
+    if (connection->in_flight || connection->lost) remote::close_connection(*connection);
+    remote::transaction_over(*connection);
+  }
+  want_worker();
+  return false;
+}
+
+/// A shard was not heard when all were waited for: raises why.
+[[noreturn]] void give_up(std::span<remote::Connection* const> written, remote::Connection& silent,
+                          remote::Deadline deadline) {
+  if (decided_by_shards()) {
+    const bool lost = !silent.in_flight;
+    const bool late = remote::passed(deadline);
+    if (late) {
+      // Others have answered by now; who is late is not waited for once more.
+      (void)remote::finish_all(written, remote::Interrupts::hold,
+                               remote::after_milliseconds(remote::abort_grace));
+      for (remote::Connection* const connection : written) note_failure(*connection);
+    } else {
+      stop_preparing(written, remote::after_milliseconds(remote::abort_timeout));
+      // As long as nobody could tell what became of it, that is worth another wait.
+      if (may_be_decided()) stop_preparing(written, remote::after_milliseconds(longer_abort));
+    }
+    if (!undo_decision(written, remote::after_milliseconds(remote::abort_timeout)))
+      remote::raise_commit_unknown(
+          silent, lost ? "The connection was lost while it prepared the commit."
+                       : (late ? "It did not prepare within order_proc.commit_timeout."
+                               : "The commit was canceled, and it did not answer."));
+  }
+  CHECK_FOR_INTERRUPTS();
+  if (silent.in_flight)
+    raise_late(written, silent, remote::commit_timeout,
+               " What takes a shard long to prepare needs a longer order_proc.commit_timeout.");
+  remote::raise_error(silent);
+  pg_unreachable();
+}
+
 /// Waits until all have done what they were sent.
 void wait_for_shards(std::span<remote::Connection* const> written) {
   const remote::Deadline deadline = remote::after_milliseconds(remote::commit_timeout);
   for (remote::Connection* const connection : written) {
-    while (remote::next_result(*connection, remote::Interrupts::serve, deadline) != nullptr) {
+    while (remote::next_result(*connection, remote::Interrupts::leave, deadline) != nullptr) {
     }
-    if (connection->in_flight)
-      raise_late(written, *connection, remote::commit_timeout,
-                 " What takes a shard long to prepare needs a longer order_proc.commit_timeout.");
-    if (connection == present.decider)
-      require_receipt(*connection);
-    else
-      require_prepared(*connection);
+    note_failure(*connection);
+    if (unheard(*connection)) give_up(written, *connection, deadline);
+    require_prepared(*connection);
     if (connection == written.front()) ORDER_PROC_FAILPOINT("f6_prepared_first");
   }
 }
 
-/// Whether a shard may decide a transaction that wrote nothing here.
+/// Whether the shards may decide a transaction that wrote nothing here.
 bool may_leave_decision(const Store& store, std::size_t written) {
-  return last_shard_decides && written > 1 && store.layout.has_deciders();
+  return shards_decide && written > 1 && written <= core::most_deciders &&
+         store.layout.has_deciders();
 }
 
 /// Names the transaction. From here until the shards know how it ended, cuts wait for it and the
 /// resolver leaves it alone.
-void name_commit(const Store& store, const remote::Connection& one, remote::Connection* decider,
-                 uint64 nonce) {
+void name_commit(const Store& store, std::span<remote::Connection* const> written, bool by_shards) {
   const Cluster& cluster = cluster_without_slots(store);
   require_original(cluster);
   present = {};
   present.with_receipts = store.layout.has_receipts();
-  present.decider = decider;
-  present.gid = {static_cast<uint64>(one.coordinator_id),
-                 remote::incarnation().timeline,
-                 U64FromFullTransactionId(GetTopFullTransactionId()),
-                 nonce,
-                 0,
-                 decider == nullptr ? core::no_decider : static_cast<uint32>(decider->shard_id)};
+  present.shard_count = written.size();
+  present.gid.coordinator = static_cast<uint64>(written[0]->coordinator_id);
+  present.gid.timeline = remote::incarnation().timeline;
+  present.gid.transaction = U64FromFullTransactionId(GetTopFullTransactionId());
+  present.gid.nonce = pg::random_bits();
+  if (by_shards)
+    for (const remote::Connection* const connection : written)
+      present.gid.deciders[present.gid.decider_count++] = static_cast<uint16>(connection->shard_id);
   const core::GidText text = gid_text();
   if (present.with_receipts) present.key = receipt_key(cluster, core::gid_base(text.data()));
-  pg::acquire_lock(pg::LockKind::commit, nonce);
+  pg::acquire_lock(pg::LockKind::commit, present.gid.nonce);
 }
 
 const Store& open_commit_tables() {
@@ -221,43 +334,17 @@ void prepare(std::span<remote::Connection* const> written, bool here) {
   }
   const Store& store = open_commit_tables();
   if (!asked_already)
-    name_commit(store, *written[0],
-                !here && may_leave_decision(store, written.size()) ? written.back() : nullptr,
-                pg::random_bits());
+    name_commit(store, written, !here && may_leave_decision(store, written.size()));
   write_decision(store, written);
-  if (present.decider == nullptr)
+  if (decided_by_shards())
+    pg::set_for_transaction("synchronous_commit", "off");
+  else
     // The decision must be on disk before a shard commits, whatever synchronous_commit says.
     ForceSyncCommit();
-  else
-    pg::set_for_transaction("synchronous_commit", "off");
   ORDER_PROC_FAILPOINT("f3_decision_written");
   if (!asked_already) ask_shards(written);
   ORDER_PROC_FAILPOINT("f8_prepared");
-  if (present.decider == nullptr) return;
-  remote::commit_one(*present.decider, present.asked);
-  present.decided = true;
-}
-
-/// Ends the prepared transactions all at once; true when each shard said so.
-bool end_prepared(std::span<remote::Connection* const> prepared, const char* command,
-                  remote::Deadline deadline) {
-  std::array<char, 128> text;
-  (void)remote::finish_all(prepared, remote::Interrupts::hold, deadline);
-  for (remote::Connection* const connection : prepared) {
-    if (!connection->prepared_here || connection->in_flight || connection->lost) continue;
-    snprintf(text.data(), text.size(), "%s '%s'", command, connection->gid.data());
-    remote::send_quietly(*connection, text.data());
-    if (connection == prepared.front()) ORDER_PROC_FAILPOINT("f14_commit_prepared_first");
-  }
-  bool all = remote::finish_all(prepared, remote::Interrupts::hold, deadline);
-  for (remote::Connection* const connection : prepared) {
-    if (!connection->prepared_here) continue;
-    const bool done = !connection->in_flight && !connection->lost && connection->error == nullptr;
-    remote::transaction_over(*connection);
-    if (!done) remote::close_connection(*connection);
-    all &= done;
-  }
-  return all;
+  present.decided = decided_by_shards();
 }
 
 /// Rows of the commit log pile up where no worker was ever started.
@@ -285,39 +372,26 @@ void committed(std::span<remote::Connection* const> prepared) {
           errhint("SELECT * FROM order_proc.recover();"));
 }
 
-/// Waits a moment for what shards are still at, then cancels it.
-void stop_preparing(std::span<remote::Connection* const> prepared, remote::Deadline deadline) {
-  if (!remote::finish_all(prepared, remote::Interrupts::hold,
-                          remote::after_milliseconds(remote::abort_grace))) {
-    (void)remote::cancel(prepared, deadline);
-    (void)remote::finish_all(prepared, remote::Interrupts::hold, deadline);
-  }
-  for (remote::Connection* const connection : prepared) note_failure(*connection);
-}
-
 void aborted(std::span<remote::Connection* const> prepared) {
-  // The last shard may have committed: the resolver asks it.
-  if (present.asked) {
-    for (remote::Connection* const connection : prepared) remote::transaction_over(*connection);
-    return want_worker();
+  const remote::Deadline deadline = remote::after_milliseconds(remote::abort_timeout);
+  stop_preparing(prepared, deadline);
+  if (!undo_decision(prepared, deadline)) {
+    ereport(WARNING, errmsg("the shards may have committed the transaction nevertheless"),
+            errhint("SELECT * FROM order_proc.recover();"));
+    return;
   }
-  // It has, and then the local commit failed.
-  const remote::Deadline deadline =
-      remote::after_milliseconds(present.decided ? remote::commit_timeout : remote::abort_timeout);
-  if (!present.decided) stop_preparing(prepared, deadline);
-  if (!end_prepared(prepared, present.decided ? "COMMIT PREPARED" : "ROLLBACK PREPARED", deadline))
-    want_worker();
+  if (!end_prepared(prepared, "ROLLBACK PREPARED", deadline)) want_worker();
 }
 
 }  // namespace
 
 void define_commit_settings() {
   DefineCustomBoolVariable(
-      "order_proc.last_shard_decides",
-      "Lets the last shard's commit decide a transaction that wrote on several shards only.",
+      "order_proc.shards_decide",
+      "Lets the shards decide a transaction that wrote on several shards only.",
       "off leaves each decision to the coordinator: slower, but a shard that is lost while it "
-      "commits leaves nothing unknown.",
-      &last_shard_decides, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+      "prepares leaves nothing unknown.",
+      &shards_decide, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
 }
 
 void watch_commits() {
@@ -340,45 +414,51 @@ bool possible(FunctionCallInfo call, std::span<remote::Connection* const> connec
 
 void begin(std::span<remote::Connection* const> connections) {
   join_commit_barrier();
-  const uint64 nonce = pg::random_bits();
-  name_commit(open_commit_tables(), *connections[0], connections[nonce % connections.size()],
-              nonce);
+  name_commit(open_commit_tables(), connections, true);
   present.with_call = true;
-  present.shard_count = connections.size();
 }
 
 bool done(remote::Connection& connection) {
-  if (connection.in_flight || connection.lost) return false;
-  if (connection.error != nullptr) connection.prepared_here = false;
-  return connection.error == nullptr &&
-         (&connection == present.decider || has_prepared(connection));
+  note_failure(connection);
+  require_deciding_version(connection);
+  return !connection.in_flight && !connection.lost && connection.error == nullptr &&
+         has_prepared(connection);
 }
 
 void take_back(std::span<remote::Connection* const> connections) {
   const remote::Deadline deadline = remote::after_milliseconds(patience);
+  remote::Connection* silent = nullptr;
+  for (remote::Connection* const connection : connections) {
+    if (connection->in_flight) {
+      attempts_to_skip = skipped_attempts;
+      (void)remote::cancel_and_finish(*connection, deadline);
+    }
+    note_failure(*connection);
+    if (unheard(*connection)) silent = connection;
+  }
+  if (!undo_decision(connections, deadline))
+    remote::raise_commit_unknown(silent == nullptr ? *connections[0] : *silent,
+                                 "It did not answer while it prepared the commit.");
+  if (silent != nullptr && silent->in_flight) raise_late(connections, *silent, 2 * patience, "");
   auto** const prepared =
       static_cast<remote::Connection**>(palloc(sizeof(remote::Connection*) * connections.size()));
   std::size_t count = 0;
   for (remote::Connection* const connection : connections) {
-    if (connection->in_flight) {
-      attempts_to_skip = skipped_attempts;
-      if (!remote::cancel_and_finish(*connection, deadline))
-        raise_late(connections, *connection, 2 * patience, "");
+    if (unheard(*connection)) {
+      // Its session may have prepared before it went.
+      (void)remote::reopen(*connection);
+      connection->prepared_here = true;
     }
-    const bool lost = connection->lost;
-    // Its session may have prepared before it went.
-    if (lost) (void)remote::reopen(*connection);
-    connection->prepared_here =
-        connection != present.decider && (lost || connection->error == nullptr);
     if (connection->prepared_here)
       prepared[count++] = connection;
-    else if (!lost)
+    else
       (void)remote::undo_call(*connection, 0);
   }
   (void)end_prepared({prepared, count}, "ROLLBACK PREPARED", remote::after_milliseconds(patience));
   present.with_call = false;
   pg::release_lock(pg::LockKind::commit, present.gid.nonce);
   leave_commit_barrier();
+  CHECK_FOR_INTERRUPTS();
 }
 
 }  // namespace with_call

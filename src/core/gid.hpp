@@ -1,8 +1,9 @@
 // Identifiers of prepared transactions, numbers in hexadecimal of fixed width:
-// opc2_<coordinator>_<timeline>_<transaction>_<nonce>_<shard>, and where a shard decides, not the
-// coordinator, opc3_ with <decider> before the shard. The part before the shard names the
-// transaction in the commit log. The nonce makes it unique for ever: a transaction id may be given
-// out again after a crash. Version 1.7 wrote opc1_, without the timeline; it is read for ever.
+// opc2_<coordinator>_<timeline>_<transaction>_<nonce>_<shard>, and where the shards decide, not the
+// coordinator, opc3_ with <deciders>, the numbers of those shards on end, before the shard. The
+// part before the shard names the transaction in the commit log. The nonce makes it unique for
+// ever: a transaction id may be given out again after a crash. Version 1.7 wrote opc1_, without the
+// timeline; it is read for ever.
 #pragma once
 
 #include <array>
@@ -13,8 +14,8 @@
 
 namespace order_proc::core {
 
-/// In place of a shard: the coordinator decides.
-inline constexpr std::uint32_t no_decider = 0xFFFFFFFF;
+/// As many shards as may decide a transaction together: an identifier has room for no more.
+inline constexpr std::size_t most_deciders = 16;
 
 struct Gid {
   std::uint64_t coordinator;
@@ -22,7 +23,8 @@ struct Gid {
   std::uint64_t transaction;
   std::uint64_t nonce;
   std::uint32_t shard;
-  std::uint32_t decider = no_decider;  ///< the shard whose commit decides
+  std::array<std::uint16_t, most_deciders> deciders{};  ///< the shards that decide
+  std::uint32_t decider_count = 0;                      ///< 0: the coordinator does
   friend constexpr bool operator==(const Gid&, const Gid&) noexcept = default;
 };
 
@@ -31,10 +33,10 @@ inline constexpr std::string_view decided_gid_prefix = "opc3_";
 inline constexpr std::string_view old_gid_prefix = "opc1_";
 inline constexpr std::size_t gid_size = 5 + 16 + 1 + 8 + 1 + 16 + 1 + 16 + 1 + 4;
 inline constexpr std::size_t old_gid_size = gid_size - 9;
-inline constexpr std::size_t decided_gid_size = gid_size + 5;
-using GidText = std::array<char, decided_gid_size + 1>;
+inline constexpr std::size_t decided_gid_size = gid_size + 1;  ///< and 4 for each decider
+using GidText = std::array<char, decided_gid_size + 4 * most_deciders + 1>;
 
-/// As opc3_ with a decider, else as opc2_, or with `old` as version 1.7 wrote it.
+/// As opc3_ with deciders, else as opc2_, or with `old` as version 1.7 wrote it.
 GidText format_gid(const Gid& gid, bool old = false) noexcept;
 
 /// nullopt for anything that format_gid does not make.

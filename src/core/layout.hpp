@@ -27,7 +27,7 @@ inline constexpr std::size_t sagas_since = 8;
 /// The version whose functions serve imports over shards.
 inline constexpr std::size_t routed_imports_since = 8;
 
-/// The version on whose shards the last one of a transaction may decide.
+/// The version whose shards may decide a transaction.
 inline constexpr std::size_t deciders_since = 9;
 
 /// Index into `layouts`; nullopt for a version this library does not know.

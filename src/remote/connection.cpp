@@ -85,14 +85,32 @@ bool unfit(const Connection& connection, const pollfd& descriptor) {
          PQstatus(connection.link) == CONNECTION_BAD || hung_up(descriptor);
 }
 
-/// Closes those that are unfit, all looked at with one call.
+/// A look at the sockets of many connections with one call.
+class Glance {
+ public:
+  explicit Glance(std::size_t most) {
+    if (most > few_.size()) descriptors_ = static_cast<pollfd*>(palloc(sizeof(pollfd) * most));
+  }
+  void add(const Connection& connection) {
+    descriptors_[count_++] = {PQsocket(connection.link), POLLIN, 0};
+  }
+  void look() {
+    if (count_ > 0) (void)poll(descriptors_, count_, 0);
+  }
+  const pollfd& operator[](std::size_t i) const { return descriptors_[i]; }
+  void end() {
+    if (descriptors_ != few_.data()) pfree(descriptors_);
+  }
+
+ private:
+  std::array<pollfd, 64> few_;
+  pollfd* descriptors_ = few_.data();  ///< more are in the caller's memory context
+  std::size_t count_ = 0;
+};
+
+/// Closes those that are unfit.
 void drop_unfit(std::span<Connection* const> wanted) {
-  constexpr std::size_t most = 64;
-  std::array<pollfd, most> few;
-  pollfd* descriptors = few.data();
-  if (wanted.size() > most)
-    descriptors = static_cast<pollfd*>(palloc(sizeof(pollfd) * wanted.size()));
-  std::size_t count = 0;
+  Glance glance(wanted.size());
   Deadline deadline = never;
   for (Connection* const connection : wanted) {
     if (connection == nullptr || connection->link == nullptr || connection->depth > 0) continue;
@@ -101,15 +119,15 @@ void drop_unfit(std::span<Connection* const> wanted) {
       if (deadline == never) deadline = after_milliseconds(connect_timeout);
       (void)next_result(*connection, Interrupts::serve, deadline);
     }
-    descriptors[count++] = {PQsocket(connection->link), POLLIN, 0};
+    glance.add(*connection);
   }
-  if (count > 0) (void)poll(descriptors, count, 0);
-  count = 0;
+  glance.look();
+  std::size_t at = 0;
   for (Connection* const connection : wanted)
     if (connection != nullptr && connection->link != nullptr && connection->depth == 0 &&
-        unfit(*connection, descriptors[count++]))
+        unfit(*connection, glance[at++]))
       close_connection(*connection);
-  if (descriptors != few.data()) pfree(descriptors);
+  glance.end();
 }
 
 /// Also what an ERROR left half open.
@@ -222,6 +240,15 @@ void close_connection(Connection& connection) {
     release_place(connection);
   }
   forget_session(connection);
+}
+
+void note_hung_up(std::span<Connection* const> connections) {
+  Glance glance(connections.size());
+  for (const Connection* const connection : connections) glance.add(*connection);
+  glance.look();
+  for (std::size_t i = 0; i < connections.size(); ++i)
+    if (hung_up(glance[i])) connections[i]->lost = true;
+  glance.end();
 }
 
 void connect(std::span<const Target> targets, std::span<Connection*> wanted, bool may_be_standby,

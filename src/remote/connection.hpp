@@ -136,6 +136,9 @@ void connect(std::span<const Target> targets, std::span<Connection*> wanted,
 /// `unreachable` it puts the reason there and returns false.
 bool reopen(Connection& connection, std::span<const char*> unreachable = {});
 
+/// Finds those lost whose servers have hung up, of open ones that have nothing in flight.
+void note_hung_up(std::span<Connection* const> connections);
+
 /// Asks the servers of connections that do not answer, over second ones and all at once, whether
 /// they live: false for those that say nothing within order_proc.connect_timeout either. Not for
 /// pooled ones: a pooler lets new sessions wait for others. Call it in a memory context that ends

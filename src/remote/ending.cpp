@@ -83,31 +83,53 @@ void require_sound(const Connection& connection) {
             errhint("Run the transaction again."));
 }
 
-[[noreturn]] void commit_unknown(const Connection& connection, const char* detail) {
-  ereport(ERROR, errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
-          errmsg("shard %d (server \"%s\") did not confirm the commit", connection.shard_id,
-                 server_name(connection.server)),
-          errdetail_internal("%s", detail),
-          errhint("SELECT order_proc.outcome(customer_id, idempotency_key) tells whether the order "
-                  "was made; a retry with the same key is safe."));
+/// Commits what the shard decides alone, before the local commit: raises its error, or 40003 when
+/// it did not answer.
+void commit_one(Connection& connection) {
+  ORDER_PROC_FAILPOINT("one_before_commit");
+  queue(connection, commit_statement, Step::call, {});
+  send(connection);
+  ORDER_PROC_FAILPOINT("one_commit_sent");
+  Connection* const one[] = {&connection};
+  const Deadline deadline = after_milliseconds(commit_timeout);
+  const PGresult* const result = next_result(connection, Interrupts::hold, deadline);
+  const bool rolled_back =
+      result != nullptr &&
+      std::string_view(PQcmdStatus(const_cast<PGresult*>(result))) == "ROLLBACK";
+  // A session that ended with the error may have committed before.
+  const bool answered =
+      result != nullptr || (error_code(connection) != 0 && !was_fatal(connection));
+  const bool ended = finish_all(one, Interrupts::hold, deadline);
+  if (!answered || !ended) {
+    const bool lost = connection.lost || connection.error != nullptr;
+    close_connection(connection);
+    raise_commit_unknown(connection, lost ? "The connection was lost while it committed."
+                                          : "It did not answer within order_proc.commit_timeout.");
+  }
+  transaction_over(connection);
+  raise_error(connection, connection.lost);
+  if (rolled_back)
+    ereport(ERROR, errcode(ERRCODE_TRANSACTION_ROLLBACK),
+            errmsg("shard %d (server \"%s\") rolled the transaction back", connection.shard_id,
+                   server_name(connection.server)),
+            errhint("Run the transaction again."));
 }
 
 /// Before the local commit.
 void pre_commit() {
   make_room();
+  const auto written =
+      gather(callback_room(), [](const Connection& c) { return c.depth > 0 && c.wrote_level > 0; });
+  // A session that has ended before it is asked to commit leaves nothing unknown.
+  if (!written.empty() && !written[0]->prepared_here) note_hung_up(written);
   for (const Connection* connection = first_connection(); connection != nullptr;
        connection = connection->next)
     if (connection->depth > 0 || connection->doomed) require_sound(*connection);
-  const auto written =
-      gather(callback_room(), [](const Connection& c) { return c.depth > 0 && c.wrote_level > 0; });
   // This may raise, and behind a decision nothing may.
   end_reads();
   if (written.empty()) return;
   const bool here = TransactionIdIsValid(GetTopTransactionIdIfAny()) || IsolationIsSerializable();
-  if (written.size() == 1 && !here) {
-    bool unknown;
-    return commit_one(*written[0], unknown);
-  }
+  if (written.size() == 1 && !here) return commit_one(*written[0]);
   if (commit_protocol.prepare == nullptr)
     ereport(ERROR, errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
             errmsg("a transaction that wrote on several shards cannot be committed"),
@@ -251,6 +273,15 @@ void end_of_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionI
 
 }  // namespace
 
+void raise_commit_unknown(const Connection& connection, const char* detail) {
+  ereport(ERROR, errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
+          errmsg("shard %d (server \"%s\") did not confirm the commit", connection.shard_id,
+                 server_name(connection.server)),
+          errdetail_internal("%s", detail),
+          errhint("SELECT order_proc.outcome(customer_id, idempotency_key) tells whether the order "
+                  "was made; a retry with the same key is safe."));
+}
+
 void make_room() {
   const std::size_t needed = count_open() + 8;
   if (room.size >= needed) return;
@@ -258,38 +289,6 @@ void make_room() {
       MemoryContextAlloc(TopMemoryContext, sizeof(Connection*) * needed * 2));
   if (room.list != nullptr) pfree(room.list);
   room = {list, needed * 2};
-}
-
-void commit_one(Connection& connection, bool& unknown) {
-  ORDER_PROC_FAILPOINT("one_before_commit");
-  unknown = true;
-  queue(connection, commit_statement, Step::call, {});
-  send(connection);
-  ORDER_PROC_FAILPOINT("one_commit_sent");
-  Connection* const one[] = {&connection};
-  const Deadline deadline = after_milliseconds(commit_timeout);
-  const PGresult* const result = next_result(connection, Interrupts::hold, deadline);
-  const bool rolled_back =
-      result != nullptr &&
-      std::string_view(PQcmdStatus(const_cast<PGresult*>(result))) == "ROLLBACK";
-  // A session that ended with the error may have committed before.
-  const bool answered =
-      result != nullptr || (error_code(connection) != 0 && !was_fatal(connection));
-  const bool ended = finish_all(one, Interrupts::hold, deadline);
-  if (!answered || !ended) {
-    const bool lost = connection.lost || connection.error != nullptr;
-    close_connection(connection);
-    commit_unknown(connection, lost ? "The connection was lost while it committed."
-                                    : "It did not answer within order_proc.commit_timeout.");
-  }
-  unknown = false;
-  transaction_over(connection);
-  raise_error(connection, connection.lost);
-  if (rolled_back)
-    ereport(ERROR, errcode(ERRCODE_TRANSACTION_ROLLBACK),
-            errmsg("shard %d (server \"%s\") rolled the transaction back", connection.shard_id,
-                   server_name(connection.server)),
-            errhint("Run the transaction again."));
 }
 
 bool is_whole_transaction(FunctionCallInfo call) {
@@ -315,8 +314,8 @@ bool ended(Connection& connection) {
       !interrupted || cancel_and_finish(connection, after_milliseconds(abort_timeout));
   if (!heard || session_gone(connection)) {
     close_connection(connection);
-    commit_unknown(connection, heard ? "The connection was lost before it answered."
-                                     : "The call was canceled, and it did not answer.");
+    raise_commit_unknown(connection, heard ? "The connection was lost before it answered."
+                                           : "The call was canceled, and it did not answer.");
   }
   if (connection.error != nullptr) {
     if (interrupted) CHECK_FOR_INTERRUPTS();

@@ -71,9 +71,8 @@ bool ended(Connection& connection);
 
 }  // namespace commit_with_call
 
-/// Commits what one shard decides about, before the local commit: raises the shard's error, or
-/// 40003 when it did not answer. `unknown` is true as long as it may have committed unheard.
-void commit_one(Connection& connection, bool& unknown);
+/// 40003: a commit that a shard has not confirmed.
+[[noreturn]] void raise_commit_unknown(const Connection& connection, const char* detail);
 
 /// Sends a command without raising or allocating: what fails shows as a lost connection.
 void send_quietly(Connection& connection, const char* command);

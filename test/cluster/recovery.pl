@@ -28,7 +28,7 @@ sub make_node {
 }
 
 # The coordinator decides; see deciders.pl for what a shard does.
-my $coordinator = make_node('coordinator', 'order_proc.recovery_worker = off', 'order_proc.last_shard_decides = off');
+my $coordinator = make_node('coordinator', 'order_proc.recovery_worker = off', 'order_proc.shards_decide = off');
 $Calls::node = $coordinator;
 my @shards = map { make_node("shard$_") } 0, 1;
 $_->safe_psql('postgres', "SET log_statement = none; CREATE ROLE clerk LOGIN PASSWORD '$canary'; CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher; CREATE ROLE guest LOGIN; "

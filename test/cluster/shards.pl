@@ -457,8 +457,8 @@ orders_are(1, 'is rolled back');
 		q{CREATE FUNCTION public.late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.n = 2 THEN PERFORM pg_catalog.pg_sleep(60); ELSIF NEW.n = 1 OR order_proc.shard_id() = 1 THEN RAISE EXCEPTION USING ERRCODE = ''P4321''; END IF; RETURN NULL; END'},
 		'CREATE CONSTRAINT TRIGGER late AFTER INSERT ON public.late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.late()';
 	for my $decides ('off', 'on') {
-		my $late = sub { return "SET order_proc.last_shard_decides = $decides; SELECT FROM order_proc.fan_out_exec('INSERT INTO public.late VALUES ($_[0])')"; };
-		refused($late->($_), 'P4321', "last_shard_decides $decides, what is deferred fails on " . ($_ ? 'all shards' : 'a shard')) for 0, 1;
+		my $late = sub { return "SET order_proc.shards_decide = $decides; SELECT FROM order_proc.fan_out_exec('INSERT INTO public.late VALUES ($_[0])')"; };
+		refused($late->($_), 'P4321', "shards_decide $decides, what is deferred fails on " . ($_ ? 'all shards' : 'a shard')) for 0, 1;
 		for my $n (0, 1) {
 			my ($all) = grep { $kept->($late->($n)) eq '0,1,2,3' } 1 .. 10;
 			ok($all, '  which costs no connection');
@@ -484,11 +484,11 @@ refused('SET order_proc.connect_timeout = 500; ' . create(2), '08001', 'a shard 
 cmp_ok(time - $began, '<', 20, 'holds nobody longer than connect_timeout');
 kill 'CONT', $postmaster;
 
-# A shard that hangs while it prepares, and a COMMIT that is cancelled.
+# A shard that hangs while it prepares, and a COMMIT that is cancelled. The first to prepare is the one that was used last.
 {
 	my $pids = $shards[2]->data_dir . '/sessions';
 	my $list = sprintf(q{\! psql -XAtq -d '%s' -c "SELECT pid FROM pg_stat_activity WHERE application_name = 'order_proc'" >'%s'}, $shards[2]->connstr('postgres'), $pids);
-	my $it = run(join("\n", '\set ON_ERROR_STOP 0', "SET order_proc.commit_timeout = '60s';", 'SELECT pg_backend_pid() AS pid \gset', '\setenv PID :pid', 'BEGIN;', create(1), create(2), $list, "\\! xargs kill -STOP <'$pids'",
+	my $it = run(join("\n", '\set ON_ERROR_STOP 0', "SET order_proc.commit_timeout = '60s';", 'SELECT pg_backend_pid() AS pid \gset', '\setenv PID :pid', 'BEGIN;', create(2), create(1), $list, "\\! xargs kill -STOP <'$pids'",
 		sprintf(q{\! (sleep 0.4; psql -XAtq -d '%s' -c "SELECT pg_cancel_backend($PID)") >/dev/null 2>&1 &}, $coordinator->connstr('postgres')),
 		'SELECT clock_timestamp() AS began \gset', 'COMMIT;', q{SELECT clock_timestamp() - :'began' < '20 s' AS soon, clock_timestamp() - :'began';}, "\\! xargs kill -CONT <'$pids'"), stop => 0);
 	is($it->{state}, '57014', 'a COMMIT that is cancelled while a shard hangs');

@@ -149,7 +149,7 @@ my %calls = (
 	'an atomic list' => sub { 'SET order_proc.read_consistency = atomic; SELECT count(*) > 0 FROM order_proc.list_orders();' },
 	'one order' => sub { "SELECT @{[ order(1, $_[0]) ]} > 0;" },
 	'orders of both' => sub { "BEGIN; SELECT @{[ order(0, $_[0]) ]} > 0; SELECT @{[ order(1, $_[0]) ]} > 0; COMMIT;" },
-	'orders of both, by the coordinator' => sub { "SET order_proc.last_shard_decides = off; BEGIN; SELECT @{[ order(1, $_[0]) ]} > 0; SELECT @{[ order(0, $_[0]) ]} > 0; COMMIT;" },
+	'orders of both, by the coordinator' => sub { "SET order_proc.shards_decide = off; BEGIN; SELECT @{[ order(1, $_[0]) ]} > 0; SELECT @{[ order(0, $_[0]) ]} > 0; COMMIT;" },
 	'create_orders' => sub { "SELECT order_proc.create_orders('@{[ document($_[0]) ]}') IS NOT NULL;" },
 	'an import' => sub { "\\copy order_proc.order_import from '$dir/lines.csv' (format csv)" },
 	'the status' => sub { 'SELECT count(*) FROM order_proc.shard_status;' },

@@ -34,34 +34,33 @@ my %breaks = (
 	'kill -9 of the second shard' => sub { $cluster->kill_node($shards[1]); },
 	'kill -9 of both shards' => sub { $cluster->kill_node($_) for @shards[ 0, 1 ]; },
 	'sessions of the second shard are terminated' => sub { $shards[1]->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"); },
+	'the first shard freezes' => sub { $cluster->freeze($shards[0]); },
+	'the network to the first shard is cut' => sub { $cluster->cut(0); },
 	'the second shard freezes' => sub { $cluster->freeze($shards[1]); },
 	'the network to the second shard is cut' => sub { $cluster->cut(1); },
 	'the network to both shards is cut' => sub { $cluster->cut($_) for 0, 1; },
 	'the network to the second shard is silent' => sub { $cluster->swallow(1); });
 
-# Who decides: the coordinator, a shard, or a shard with the others prepared in the message of the call; and the points of the commit,
-# with whether an error may be raised there by us.
-my @before = map { [ $_, 1 ] } 'f3_decision_written', 'f4_prepare_sent', 'f6_prepared_first', 'f8_prepared';
-my @after = map { [ $_, 0 ] } 'f13_before_commit_prepared', 'f14_commit_prepared_first';
-my @decider = ([ 'one_before_commit', 1 ], [ 'one_commit_sent', 0 ]);
+# Who decides: the coordinator, the shards, or the shards prepared in the message of the call; and the points of the commit, with whether
+# an error may be raised there by us.
+my @points = ((map { [ $_, 1 ] } 'f3_decision_written', 'f4_prepare_sent', 'f6_prepared_first', 'f8_prepared'), (map { [ $_, 0 ] } 'f13_before_commit_prepared', 'f14_commit_prepared_first'));
 my %points = (
-	coordinator => [ [ 'f1_before_begin', 1 ], @before, @after ],
-	# The first shard prepares, the second decides.
-	shard => [ @before, @decider, @after ],
-	'shard, with the call' => [ @before, @decider, @after ]);
-# Where everything is broken: all are ready; the decider has been asked; it is decided.
+	coordinator => [ [ 'f1_before_begin', 1 ], @points ],
+	shards => \@points,
+	'shards, with the call' => \@points);
+# Where everything is broken: one has been asked, one has prepared, all have, and it is decided.
 my %telling = (
 	coordinator => [ 'f8_prepared', 'f13_before_commit_prepared' ],
-	shard => [ 'f8_prepared', 'one_commit_sent', 'f13_before_commit_prepared' ],
-	# One has been asked, one has prepared; behind that it is as without.
-	'shard, with the call' => [ 'f4_prepare_sent', 'f6_prepared_first' ]);
-my $decides = 'shard';
+	shards => [ 'f6_prepared_first', 'f8_prepared', 'f13_before_commit_prepared' ],
+	# Behind that it is as without.
+	'shards, with the call' => [ 'f4_prepare_sent', 'f6_prepared_first' ]);
+my $decides = 'shards';
 
 sub document { my ($key) = @_; return '[' . join(',', map { qq({"customer_id": $customers[$_], "product_ids": [1,2], "quantities": [1,2], "prices": [1.25,2.50], "idempotency_key": "$key$_"}) } 0, 1) . ']'; }
 # What a session is told to do: orders of one transaction.
 sub commands {
 	my ($key, @orders) = @_;
-	my $setting = 'SET order_proc.last_shard_decides = ' . ($decides eq 'coordinator' ? 'off' : 'on');
+	my $setting = 'SET order_proc.shards_decide = ' . ($decides eq 'coordinator' ? 'off' : 'on');
 	my @calls = orders_of($key);
 	return ($setting, @orders > 1 ? "SELECT order_proc.create_orders('" . document($key) . "')" : @calls[@orders]) if $decides =~ /call/;
 	return ($setting, 'BEGIN', @calls[@orders], 'COMMIT');
@@ -112,13 +111,13 @@ for (sort keys %points) {
 	for my $point (@{ $points{$decides} }) {
 		my ($name, $may_fail) = @$point;
 		my $all = $ENV{FAILURES_ALL} || grep { $_ eq $name } @{ $telling{$decides} };
-		# The shard that is used last is the first to be asked to commit.
+		# The shard that is used last is the first to be asked, and heads the list of those that decide.
 		for my $break (sort keys %breaks) { check($name, $break, 1, 0) if $all || $break =~ /nothing|kill -9 of the coord/; }
 		check_error($name) if $may_fail;
 	}
 }
 # One shard, no local write: its commit decides.
-$decides = 'shard';
+$decides = 'shards';
 for my $point ('one_before_commit', 'one_commit_sent') {
 	for my $break (sort keys %breaks) {
 		next if $break =~ /second|both/;
@@ -126,7 +125,7 @@ for my $point ('one_before_commit', 'one_commit_sent') {
 	}
 }
 # The same in the message of the call.
-$decides = 'shard, with the call';
+$decides = 'shards, with the call';
 for my $break (sort keys %breaks) {
 	check('one_sent_with_call', $break, 1) unless $break =~ /first|both/;
 }

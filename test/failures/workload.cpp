@@ -49,8 +49,8 @@ bool reconnect() {
     if (PQstatus(connection) == CONNECTION_OK) {
       // Half of the sessions each way.
       static unsigned sessions = 0;
-      PQclear(PQexec(connection, sessions++ % 2 == 0 ? "SET order_proc.last_shard_decides = on"
-                                                     : "SET order_proc.last_shard_decides = off"));
+      PQclear(PQexec(connection, sessions++ % 2 == 0 ? "SET order_proc.shards_decide = on"
+                                                     : "SET order_proc.shards_decide = off"));
       return true;
     }
     if (attempt > 50 && stopped()) return false;

@@ -116,7 +116,7 @@ INSERT INTO matrix (name, call, expected) VALUES
 ('join_cluster', 'SELECT order_proc.join_cluster(1, 1, 1, 1)', '55000 55000 55000 55000 55000 55000'),
 ('register_coordinator', 'SELECT order_proc.register_coordinator(1, 1, 1, 1)', '42501 42501 42501 42501 ok ok'),
 ('write_receipt', 'SELECT order_proc.write_receipt(''x'', 1, NULL, NULL)', '22023 22023 22023 22023 22023 22023'),
-('write_deciding_receipt', 'SELECT order_proc.write_deciding_receipt(''x'', 1, 1)', '22023 22023 22023 22023 22023 22023'),
+('write_deciding_receipt', 'SELECT order_proc.write_deciding_receipt(''x'', 1)', '22023 22023 22023 22023 22023 22023'),
 ('adopt_cluster', 'SELECT order_proc.adopt_cluster()', '42501 42501 42501 42501 42501 55000'),
 ('outcome', 'SELECT order_proc.outcome(1, ''key'')', '42501 ok ok ok ok ok'),
 ('in_doubt_transactions', 'SELECT * FROM order_proc.in_doubt_transactions()', '42501 42501 42501 42501 ok ok'),

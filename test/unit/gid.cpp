@@ -14,10 +14,19 @@ namespace {
 constexpr std::string_view sample =
     "opc2_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210_001f";
 constexpr Gid sample_gid{0x0123456789abcdef, 12, 0x2a5, 0xfedcba9876543210, 0x1f};
-/// The shard decides.
+/// Two shards decide.
 constexpr std::string_view decided_sample =
-    "opc3_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210_0020_001f";
-constexpr Gid decided_sample_gid{0x0123456789abcdef, 12, 0x2a5, 0xfedcba9876543210, 0x1f, 0x20};
+    "opc3_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210_0020001f_001f";
+constexpr Gid decided_sample_gid{0x0123456789abcdef, 12, 0x2a5, 0xfedcba9876543210, 0x1f,
+                                 {0x20, 0x1f},       2};
+
+/// As many as there may be.
+Gid most_decided() {
+  Gid gid = decided_sample_gid;
+  gid.decider_count = most_deciders;
+  gid.deciders.fill(0xFFFF);
+  return gid;
+}
 /// As version 1.7 wrote it.
 constexpr std::string_view old_sample =
     "opc1_0123456789abcdef_00000000000002a5_fedcba9876543210_001f";
@@ -31,16 +40,17 @@ TEST(Gid, IsFormattedAtFixedWidth) {
   EXPECT_EQ(std::string_view(format_gid(old_sample_gid, true).data()), old_sample);
   EXPECT_EQ(std::string_view(format_gid(decided_sample_gid, true).data()), old_sample);
   EXPECT_EQ(sample.size(), gid_size);
-  EXPECT_EQ(decided_sample.size(), decided_gid_size);
+  EXPECT_EQ(decided_sample.size(), decided_gid_size + 8);
   EXPECT_EQ(old_sample.size(), old_gid_size);
   // PostgreSQL's GIDSIZE, its closing zero included.
-  EXPECT_LT(decided_gid_size, 200U);
+  EXPECT_LE(GidText{}.size(), 200U);
+  EXPECT_EQ(std::string_view(format_gid(most_decided()).data()).size() + 1, GidText{}.size());
 }
 
 TEST(Gid, TheBaseIsAllButTheShard) {
   EXPECT_EQ(gid_base(sample), "opc2_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210");
   EXPECT_EQ(gid_base(decided_sample),
-            "opc3_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210_0020");
+            "opc3_0123456789abcdef_0000000c_00000000000002a5_fedcba9876543210_0020001f");
   EXPECT_EQ(gid_base(old_sample), "opc1_0123456789abcdef_00000000000002a5_fedcba9876543210");
   Gid other = sample_gid;
   other.shard = 2;
@@ -59,14 +69,16 @@ TEST(Gid, ComesBackAsItWas) {
                                             {0, 0, 0, most, 0},
                                             {0, 0, 0, 0, 0xFFFF},
                                             decided_sample_gid,
-                                            {0, 0, 0, 0, 0, 0},
-                                            {most, most_timeline, most, most, 0xFFFF, 0xFFFF},
+                                            {0, 0, 0, 0, 0, {0}, 1},
+                                            {most, most_timeline, most, most, 0xFFFF, {1, 2, 3}, 3},
+                                            most_decided(),
                                             {1, 2, 3, 4, 5}})) {
     const GidText text = format_gid(gid);
     EXPECT_EQ(parse_gid(text.data()), gid) << text.data();
     Gid without = gid;
     without.timeline = 0;
-    without.decider = no_decider;
+    without.deciders = {};
+    without.decider_count = 0;
     const GidText old = format_gid(gid, true);
     EXPECT_EQ(parse_gid(old.data()), without) << old.data();
   }
@@ -91,6 +103,9 @@ TEST(Gid, AnythingElseIsRefused) {
   EXPECT_FALSE(parse_gid("opc2" + std::string(old_sample.substr(4))));
   EXPECT_FALSE(parse_gid("opc3" + std::string(sample.substr(4))));
   EXPECT_FALSE(parse_gid("opc2" + std::string(decided_sample.substr(4))));
+  std::string more(format_gid(most_decided()).data());
+  more.insert(more.rfind('_'), "0001");
+  EXPECT_FALSE(parse_gid(more));
 }
 
 /// Each character changed into each other one: refused, or another number that is written so.
