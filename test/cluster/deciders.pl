@@ -275,6 +275,19 @@ $shards[1]->start;
 is(prepared(), '110', '  prepared on both');
 recovered("0|committed\n1|committed", '  recover() sees that all have');
 is(again('both') . $shards[0]->safe_psql('postgres', "SELECT count(*) FROM public.again WHERE key = 'both'"), '11', '  and both are there');
+# The first cannot commit for a while: nor do the others, whatever a command that is under way may make of it.
+$base = prepare_both('in turn');
+{
+	my $holder = session("BEGIN; SELECT order_proc.register_coordinator(coordinator_id, shard_id, 99, 1) FROM order_store.cluster; SELECT 'holds';", node => $shards[1]);
+	$holder->{run}->pump until $holder->{output} =~ /holds/;
+	recovered('', 'the first waits at the fence: so do the others');
+	is(prepared(), '110', '  which are still prepared');
+	$holder->{input} .= "ROLLBACK;\n\\q\n";
+	ended($holder);
+	wait_for($shards[1], "SELECT count(*) = 0 FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()");
+	run('SELECT order_proc.recover()');
+	is(prepared() . ' ' . again('in turn'), '000 1', '  and follow it');
+}
 $base = prepare_both('undone');
 $shards[1]->safe_psql('postgres', "ROLLBACK PREPARED '${base}_0001'");
 recovered('0|rolled back', 'who gives up has the first rolled back: the others follow');
