@@ -242,12 +242,12 @@ void close_connection(Connection& connection) {
   forget_session(connection);
 }
 
-void note_hung_up(std::span<Connection* const> connections) {
-  Glance glance(connections.size());
-  for (const Connection* const connection : connections) glance.add(*connection);
+void note_hung_up(std::span<Connection* const> watched) {
+  Glance glance(watched.size());
+  for (const Connection* const connection : watched) glance.add(*connection);
   glance.look();
-  for (std::size_t i = 0; i < connections.size(); ++i)
-    if (hung_up(glance[i])) connections[i]->lost = true;
+  for (std::size_t i = 0; i < watched.size(); ++i)
+    if (hung_up(glance[i])) watched[i]->lost = true;
   glance.end();
 }
 

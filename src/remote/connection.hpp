@@ -137,7 +137,7 @@ void connect(std::span<const Target> targets, std::span<Connection*> wanted,
 bool reopen(Connection& connection, std::span<const char*> unreachable = {});
 
 /// Finds those lost whose servers have hung up, of open ones that have nothing in flight.
-void note_hung_up(std::span<Connection* const> connections);
+void note_hung_up(std::span<Connection* const> watched);
 
 /// Asks the servers of connections that do not answer, over second ones and all at once, whether
 /// they live: false for those that say nothing within order_proc.connect_timeout either. Not for
