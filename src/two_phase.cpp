@@ -262,11 +262,10 @@ bool undo_decision(std::span<remote::Connection* const> prepared, remote::Deadli
                                : "The commit was canceled, and it did not answer."));
   }
   CHECK_FOR_INTERRUPTS();
-  if (silent.in_flight)
-    raise_late(written, silent, remote::commit_timeout,
-               " What takes a shard long to prepare needs a longer order_proc.commit_timeout.");
   remote::raise_error(silent);
-  pg_unreachable();
+  // It may have answered since.
+  raise_late(written, silent, remote::commit_timeout,
+             " What takes a shard long to prepare needs a longer order_proc.commit_timeout.");
 }
 
 /// Waits until all have done what they were sent.
