@@ -107,7 +107,7 @@ std::optional<Fault> fault_of(const Part& part) {
     return std::nullopt;
   const char* const constraint = PQresultErrorField(error, PG_DIAG_CONSTRAINT_NAME);
   return Fault{part.rows[row - 1], remote::error_code(*part.connection),
-               pstrdup(PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY)),
+               pstrdup(remote::error_message(*part.connection)),
                constraint == nullptr ? nullptr : pstrdup(constraint)};
 }
 

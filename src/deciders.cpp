@@ -80,11 +80,22 @@ bool all_have_prepared(const Orphan& orphan, std::span<const ShardView> views,
   });
 }
 
-template <typename F>
-void for_each_open(const Cluster& cluster, std::span<ShardView> views, F&& use) {
+/// One of unknown fate, and the shard that is asked about it.
+struct Open {
+  Orphan* orphan;
+  int asked;  ///< see shard_without
+};
+
+std::span<Open> find_open(const Cluster& cluster, std::span<ShardView> views) {
+  std::size_t most = 0;
+  for (const ShardView& view : views) most += view.orphans.size();
+  auto* const open =
+      static_cast<Open*>(palloc_extended(sizeof(Open) * (most + 1), MCXT_ALLOC_HUGE));
+  std::size_t count = 0;
   for (const ShardView& view : views)
     for (Orphan& orphan : view.orphans)
-      if (is_open(cluster, orphan)) use(orphan);
+      if (is_open(cluster, orphan)) open[count++] = {&orphan, no_shard};
+  return {open, count};
 }
 
 }  // namespace
@@ -92,32 +103,38 @@ void for_each_open(const Cluster& cluster, std::span<ShardView> views, F&& use) 
 bool ask_deciders(const Cluster& cluster, std::span<ShardView> views, int patience) {
   // A server that does not know its timeline has not shut out the one before.
   if (remote::incarnation().timeline == 0) return false;
-  std::size_t count = 0;
-  for_each_open(cluster, views, [&](Orphan&) { ++count; });
-  if (count == 0) return false;
+  const auto all_open = find_open(cluster, views);
+  if (all_open.empty()) return false;
   // What was seen so far may be of the time when the transaction was running.
   const auto looks = look_again(cluster, views, patience);
-  auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * count));
+  for (Open& open : all_open) {
+    CHECK_FOR_INTERRUPTS();
+    open.asked = shard_without(*open.orphan, views, looks);
+  }
+  auto** const bases =
+      static_cast<const char**>(palloc_extended(sizeof(char*) * all_open.size(), MCXT_ALLOC_HUGE));
   for (ShardView& view : views) {
     if (view.connection == nullptr) continue;
-    count = 0;
-    for_each_open(cluster, views, [&](Orphan& orphan) {
-      if (shard_without(orphan, views, looks) == view.target.shard_id) bases[count++] = orphan.base;
-    });
+    std::size_t count = 0;
+    for (const Open& open : all_open)
+      if (open.asked == view.target.shard_id) bases[count++] = open.orphan->base;
     if (count == 0) continue;
     const auto taken = take_places(*view.connection, {bases, count}, patience);
-    for_each_open(cluster, views, [&](Orphan& orphan) {
-      if (is_among(taken, orphan.base)) orphan.fate = Orphan::Fate::roll_back;
-    });
+    for (const Open& open : all_open)
+      if (open.asked == view.target.shard_id && is_among(taken, open.orphan->base))
+        open.orphan->fate = Orphan::Fate::roll_back;
     if (view.connection->lost) give_up(view, "it does not answer");
   }
   bool firsts = false;
-  for_each_open(cluster, views, [&](Orphan& orphan) {
-    if (orphan.shard_id != orphan.numbers.deciders[0] || !all_have_prepared(orphan, views, looks))
-      return;
+  for (const Open& open : all_open) {
+    Orphan& orphan = *open.orphan;
+    CHECK_FOR_INTERRUPTS();
+    if (open.asked != no_shard || orphan.shard_id != orphan.numbers.deciders[0] ||
+        !all_have_prepared(orphan, views, looks))
+      continue;
     orphan.fate = Orphan::Fate::commit;
     firsts = true;
-  });
+  }
   return firsts;
 }
 

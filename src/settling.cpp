@@ -194,11 +194,10 @@ void read_some(Batch& batch, const pg::ResultSet* results, remote::Deadline dead
   static TimestampTz told = 0;
   if (code != 0 && code != ERRCODE_UNDEFINED_OBJECT && code != ERRCODE_OBJECT_IN_USE &&
       code != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE && may_tell(results, told)) {
-    const char* const message = PQresultErrorField(connection.error, PG_DIAG_MESSAGE_PRIMARY);
     ereport(WARNING, errcode(code),
             errmsg("could not settle what is prepared on shard %d (server \"%s\")",
                    batch.view->target.shard_id, remote::server_name(batch.view->target.server)),
-            errdetail_internal("%s", message == nullptr ? "the connection was lost" : message));
+            errdetail_internal("%s", remote::error_message(connection)));
   }
   batch.at += batch.sent;
   if (!connection.in_flight && !connection.lost) return;

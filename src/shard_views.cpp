@@ -95,13 +95,6 @@ std::span<Orphan> read_orphans(const PGresult* result, int shard_id) {
   return {orphans, count};
 }
 
-const char* message_of(const remote::Connection& connection) {
-  const char* const text = connection.error == nullptr
-                               ? nullptr
-                               : PQresultErrorField(connection.error, PG_DIAG_MESSAGE_PRIMARY);
-  return text == nullptr ? "the connection was lost" : pstrdup(text);
-}
-
 /// Takes the answers; false when another user should ask.
 bool read_answers(ShardView& view, remote::Deadline deadline) {
   remote::Connection& connection = *view.connection;
@@ -127,7 +120,7 @@ bool read_answers(ShardView& view, remote::Deadline deadline) {
   if (remote::error_code(connection) == pg::coordinator_fenced) remote::raise_error(connection);
   if (connection.error == nullptr && !connection.lost) return true;
   const bool no_right = remote::error_code(connection) == ERRCODE_INSUFFICIENT_PRIVILEGE;
-  give_up(view, message_of(connection));
+  give_up(view, pstrdup(remote::error_message(connection)));
   return !no_right;
 }
 

@@ -123,11 +123,8 @@ void note_failure(remote::Connection& connection) {
 
 /// OP002 from a shard whose version does not know how shards decide.
 void require_deciding_version(const remote::Connection& connection) {
-  const char* const message = connection.error == nullptr
-                                  ? nullptr
-                                  : PQresultErrorField(connection.error, PG_DIAG_MESSAGE_PRIMARY);
-  if (remote::error_code(connection) != ERRCODE_UNDEFINED_FUNCTION || message == nullptr ||
-      strstr(message, "write_deciding_receipt") == nullptr)
+  if (remote::error_code(connection) != ERRCODE_UNDEFINED_FUNCTION ||
+      strstr(remote::error_message(connection), "write_deciding_receipt") == nullptr)
     return;
   ereport(ERROR, errcode(pg::store_mismatch),
           errmsg("shard %d (server \"%s\") has an older version of order_proc", connection.shard_id,
@@ -219,9 +216,10 @@ bool unheard(const remote::Connection& connection) {
 
 /// Sees to it that the shards cannot decide any more, so that the others may be rolled back; false
 /// when that is not known: then what they have prepared is for the resolver. Of no use is then what
-/// is still under way.
-bool undo_decision(std::span<remote::Connection* const> prepared, remote::Deadline deadline) {
+/// is still under way. Waits abort_timeout, however long others were waited for.
+bool undo_decision(std::span<remote::Connection* const> prepared) {
   if (!may_be_decided()) return true;
+  const remote::Deadline deadline = remote::after_milliseconds(remote::abort_timeout);
   const auto first =
       std::find_if(prepared.begin(), prepared.end(), [](const remote::Connection* connection) {
         return connection->shard_id == present.gid.deciders[0] && connection->prepared_here &&
@@ -255,7 +253,7 @@ bool undo_decision(std::span<remote::Connection* const> prepared, remote::Deadli
       // As long as nobody could tell what became of it, that is worth another wait.
       if (may_be_decided()) stop_preparing(written, remote::after_milliseconds(longer_abort));
     }
-    if (!undo_decision(written, remote::after_milliseconds(remote::abort_timeout)))
+    if (!undo_decision(written))
       remote::raise_commit_unknown(
           silent, lost ? "The connection was lost while it prepared the commit."
                        : (late ? "It did not prepare within order_proc.commit_timeout."
@@ -374,7 +372,7 @@ void committed(std::span<remote::Connection* const> prepared) {
 void aborted(std::span<remote::Connection* const> prepared) {
   const remote::Deadline deadline = remote::after_milliseconds(remote::abort_timeout);
   stop_preparing(prepared, deadline);
-  if (!undo_decision(prepared, deadline)) {
+  if (!undo_decision(prepared)) {
     ereport(WARNING, errmsg("the shards may have committed the transaction nevertheless"),
             errhint("SELECT * FROM order_proc.recover();"));
     return;
@@ -435,7 +433,7 @@ void take_back(std::span<remote::Connection* const> connections) {
     note_failure(*connection);
     if (unheard(*connection)) silent = connection;
   }
-  if (!undo_decision(connections, deadline))
+  if (!undo_decision(connections))
     remote::raise_commit_unknown(silent == nullptr ? *connections[0] : *silent,
                                  "It did not answer while it prepared the commit.");
   if (silent != nullptr && silent->in_flight) raise_late(connections, *silent, 2 * patience, "");

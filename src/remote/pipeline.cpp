@@ -276,6 +276,13 @@ int error_code(const Connection& connection) {
   return MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
 }
 
+const char* error_message(const Connection& connection) {
+  const char* const text = connection.error == nullptr
+                               ? nullptr
+                               : PQresultErrorField(connection.error, PG_DIAG_MESSAGE_PRIMARY);
+  return text == nullptr ? "the connection was lost" : text;
+}
+
 bool was_fatal(const Connection& connection) {
   if (connection.error == nullptr) return false;
   const char* const name = PQresultErrorField(connection.error, PG_DIAG_SEVERITY_NONLOCALIZED);

@@ -63,6 +63,9 @@ bool session_gone(const Connection& connection);
 /// The SQLSTATE of the pipeline's error, 0 without one; 08006 for one of libpq's own.
 int error_code(const Connection& connection);
 
+/// Its message, in the connection's memory; that the connection was lost where there is none.
+const char* error_message(const Connection& connection);
+
 /// Whether the session on the shard ended with that error.
 bool was_fatal(const Connection& connection);
 

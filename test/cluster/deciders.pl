@@ -376,6 +376,21 @@ at_call(1, 1, 'PERFORM pg_advisory_xact_lock(77)');
 	is(ended($session) . ' ' . made('slow') . ' ' . prepared(), ' 110 000', '  and is made once');
 	is($session->{errors}, '', '  without a word');
 }
+# One that hangs is waited for and cancelled in vain: the first, which has prepared, can be rolled back all the same.
+{
+	my $holder = hold($shards[1]);
+	my $session = session('SELECT ' . create('hangs in the call', 0, 1) . ';');
+	wait_for($shards[1], $waits_for_lock);
+	my $pid = waiting(1);
+	kill 'STOP', $pid;
+	$session->{input} .= "\\q\n";
+	is(ended($session) . ' ' . prepared(), '08006 000', 'a shard that hangs in the call: nothing is committed');
+	release($holder);
+	kill 'CONT', $pid;
+	ended_there(1, $pid);
+	run('SELECT order_proc.recover()');
+	is(made('hangs in the call') . ' ' . prepared(), '000 000', '  nothing is there');
+}
 for my $how ('cancel', 'statement_timeout') {
 	my $holder = hold($shards[1]);
 	my $session = session(($how eq 'cancel' ? '' : 'SET statement_timeout = 500; ') . 'SELECT ' . create($how, 0, 1) . ';');

@@ -1,5 +1,6 @@
 # recover() with a full commit log: 5000 decisions over 24 shards, with a receipt on each shard but one. What is done for a decision
 # must not grow with their number.
+# And commits over so many shards.
 use strict;
 use warnings;
 
@@ -79,6 +80,21 @@ for my $n (1 .. 8) {
 ok($ended{57014}, 'some were over before it was done');
 gives('SELECT count(*) FROM order_proc.recover()', 0, 'the next call goes on');
 gives('SELECT count(*) FROM order_store.commit_log', 0, 'to the end');
+
+# As many shards as an identifier has room for decide; of more the coordinator does.
+my %customer_of;
+for my $customer (1 .. 1000) { last if keys %customer_of == 17; $customer_of{ $node->safe_psql('postgres', "SELECT order_proc.shard_for_customer($customer)") } //= $customer; }
+my @customers = values %customer_of;
+$node->safe_psql('postgres', "SELECT order_proc.create_customer('Customer', '$_', id => $_)") for @customers;
+for my $written (16, 17) {
+	$node->safe_psql('postgres', 'SELECT order_proc.recover()');
+	my @calls = map { "PERFORM order_proc.create_order_with_items($_, NULL, NULL, '{1}', '{1}', '{1}');" } @customers[ 0 .. $written - 1 ];
+	$node->safe_psql('postgres', "DO \$\$ BEGIN @calls END \$\$");
+	gives("SELECT left(gid, 4), cardinality(shard_ids), length(gid) > 100 FROM order_store.commit_log", $written == 16 ? 'opc3|16|t' : 'opc2|17|f', "$written shards: who decides");
+}
+my $orders = 0;
+$orders += $node->safe_psql($_, 'SELECT count(*) FROM order_store.orders') for @databases;
+is($orders, 33, 'all orders are there');
 $node->stop;
 is(join("\n", grep { / XX\d{3} (?:ERROR|FATAL|PANIC)|PANIC:|terminated by signal/ } split /\n/, slurp_file($node->logfile)), '', 'no crash and no internal error in the log');
 
