@@ -25,20 +25,22 @@ uint64 server_changes = 0;  ///< of any foreign server, whose oids the map keeps
 uint64 servers_read_at = 0;
 
 /// Calls `use` with the values of each row of a small table of the library's: a plain scan that
-/// sees what is committed by now, needs no rights and runs no code of others.
+/// sees what is committed by now, needs no rights and runs no code of others. A step down that was
+/// waited for has taken the table, or columns of it: then there are no rows, or NULLs.
 template <std::size_t Columns, typename F>
-void scan(Oid oid, const std::array<const char*, Columns>& names, F&& use) {
-  const Relation table = open_table(oid, AccessShareLock);
+void scan(const Store& store, Table which, const std::array<const char*, Columns>& names, F&& use) {
+  const Relation table = open_table_of_layout(store, which, AccessShareLock);
+  if (table == nullptr) return;
   std::array<AttrNumber, Columns> numbers;
   for (std::size_t i = 0; i < Columns; ++i)
     numbers[i] = static_cast<AttrNumber>(SPI_fnumber(RelationGetDescr(table), names[i]));
-  const Snapshot snapshot = RegisterSnapshot(GetCatalogSnapshot(oid));
+  const Snapshot snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(table)));
   const TableScanDesc scan = table_beginscan(table, snapshot, 0, nullptr);
   TupleTableSlot* const row = table_slot_create(table, nullptr);
   while (table_scan_getnextslot(scan, ForwardScanDirection, row)) {
     std::array<pg::Value, Columns> values;
     for (std::size_t i = 0; i < Columns; ++i)
-      values[i].datum = slot_getattr(row, numbers[i], &values[i].null);
+      if (numbers[i] > 0) values[i].datum = slot_getattr(row, numbers[i], &values[i].null);
     use(values);
   }
   ExecDropSingleTupleTableSlot(row);
@@ -48,7 +50,7 @@ void scan(Oid oid, const std::array<const char*, Columns>& names, F&& use) {
 }
 
 void read_identity(const Store& store) {
-  scan<3>(store.table(Table::cluster), {"coordinator_id", "shard_id", "owned_slots"},
+  scan<3>(store, Table::cluster, {"coordinator_id", "shard_id", "owned_slots"},
           [](const std::array<pg::Value, 3>& row) {
             cluster.coordinator_id = row[0].null ? 0 : DatumGetInt64(row[0].datum);
             cluster.role = row[1].null ? Role::coordinator : Role::shard;
@@ -62,7 +64,7 @@ void read_identity(const Store& store) {
 
 /// From layout 1.8 on.
 void read_fence(const Store& store) {
-  scan<6>(store.table(Table::cluster),
+  scan<6>(store, Table::cluster,
           {"system_identifier", "database_oid", "secret", "timeline", "instance", "former_id"},
           [](const std::array<pg::Value, 6>& row) {
             cluster.copied = !row[0].null && !row[1].null &&
@@ -83,29 +85,27 @@ void read_fence(const Store& store) {
 void read_shards() {
   const Store& store = open_also({Table::shards});
   const bool fenced = store.layout.has_receipts();
-  scan<2>(
-      store.table(Table::shards), {"id", "server"}, [fenced](const std::array<pg::Value, 2>& row) {
-        if (row[0].null || row[1].null) return;
-        const int id = DatumGetInt32(row[0].datum);
-        if (id < 0 || id >= static_cast<int>(most_shards)) return;
-        const char* const name = NameStr(*DatumGetName(row[1].datum));
-        const Oid server = get_foreign_server_oid(name, true);
-        cluster.shards[static_cast<std::size_t>(id)] = {id, server, cluster.coordinator_id, fenced};
-        cluster.shard_count = std::max(cluster.shard_count, static_cast<std::size_t>(id) + 1);
-      });
+  scan<2>(store, Table::shards, {"id", "server"}, [fenced](const std::array<pg::Value, 2>& row) {
+    if (row[0].null || row[1].null) return;
+    const int id = DatumGetInt32(row[0].datum);
+    if (id < 0 || id >= static_cast<int>(most_shards)) return;
+    const char* const name = NameStr(*DatumGetName(row[1].datum));
+    const Oid server = get_foreign_server_oid(name, true);
+    cluster.shards[static_cast<std::size_t>(id)] = {id, server, cluster.coordinator_id, fenced};
+    cluster.shard_count = std::max(cluster.shard_count, static_cast<std::size_t>(id) + 1);
+  });
 }
 
 void read_slot_map() {
   const Store& store = open_also({Table::slot_map});
   cluster.shard_of_slot.fill(no_shard);
-  scan<2>(store.table(Table::slot_map), {"slot", "shard_id"},
-          [](const std::array<pg::Value, 2>& row) {
-            if (row[0].null || row[1].null) return;
-            const int slot = DatumGetInt32(row[0].datum);
-            if (slot >= 0 && slot < core::slot_count)
-              cluster.shard_of_slot[static_cast<std::size_t>(slot)] =
-                  static_cast<int16>(DatumGetInt32(row[1].datum));
-          });
+  scan<2>(store, Table::slot_map, {"slot", "shard_id"}, [](const std::array<pg::Value, 2>& row) {
+    if (row[0].null || row[1].null) return;
+    const int slot = DatumGetInt32(row[0].datum);
+    if (slot >= 0 && slot < core::slot_count)
+      cluster.shard_of_slot[static_cast<std::size_t>(slot)] =
+          static_cast<int16>(DatumGetInt32(row[1].datum));
+  });
 }
 
 void read_cluster(const Store& store, bool slots) {
@@ -246,7 +246,7 @@ const remote::Target& shard_of_slot(const Cluster& of, int slot) {
 NameData server_name_of(int shard_id) {
   static NameData name;
   namestrcpy(&name, "?");
-  scan<2>(open_also({Table::shards}).table(Table::shards), {"id", "server"},
+  scan<2>(open_also({Table::shards}), Table::shards, {"id", "server"},
           [shard_id](const std::array<pg::Value, 2>& row) {
             if (!row[0].null && !row[1].null && DatumGetInt32(row[0].datum) == shard_id)
               name = *DatumGetName(row[1].datum);

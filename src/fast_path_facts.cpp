@@ -90,9 +90,14 @@ std::array<ColumnRule, n> without(std::array<ColumnRule, n> rules,
 }
 
 template <std::size_t n>
-void fill(TableFacts& facts, Oid table, const std::array<ColumnRule, n>& columns,
-          std::span<const std::string_view> known_checks, Oid parent, int parent_reference) {
-  const Relation relation = open_table(table, AccessShareLock);
+void fill(TableFacts& facts, const Store& store, Table table,
+          const std::array<ColumnRule, n>& columns, std::span<const std::string_view> known_checks,
+          Oid parent, int parent_reference) {
+  const Relation relation = open_table_of_layout(store, table, AccessShareLock);
+  if (relation == nullptr) {
+    facts.insert_obstacle = facts.read_obstacle = "the table went with a step down";
+    return;
+  }
   apply_rules(relation, {columns, known_checks, parent, parent_reference}, facts);
   table_close(relation, AccessShareLock);
 }
@@ -100,20 +105,19 @@ void fill(TableFacts& facts, Oid table, const std::array<ColumnRule, n>& columns
 void fill(const Store& store, Facts& facts) {
   const Oid customers = store.table(Table::customers);
   const Oid orders = store.table(Table::orders);
-  fill(facts.orders, orders,
+  fill(facts.orders, store, Table::orders,
        store.layout.has_notes() ? order_rules : without(order_rules, {o_notes}),
        store.placement == core::Placement::hash
            ? std::span<const std::string_view>(known_order_checks_by_hash)
            : std::span<const std::string_view>(known_order_checks_by_modulo),
        customers, o_customer_id);
-  fill(facts.items, store.table(Table::order_items), item_rules, known_item_checks, orders,
-       i_order_id);
-  fill(facts.customers, customers,
+  fill(facts.items, store, Table::order_items, item_rules, known_item_checks, orders, i_order_id);
+  fill(facts.customers, store, Table::customers,
        store.layout.has_name() ? without(customer_rules, {c_first_name, c_last_name})
                                : without(customer_rules, {c_name}),
        {}, InvalidOid, 0);
   if (store.layout.index >= 6)
-    fill(facts.rejects, store.table(Table::import_rejects), reject_rules, {}, InvalidOid, 0);
+    fill(facts.rejects, store, Table::import_rejects, reject_rules, {}, InvalidOid, 0);
   facts.evaluation = CreateStandaloneExprContext();
   facts.order_slot = MakeSingleTupleTableSlot(facts.orders.descriptor, &TTSOpsHeapTuple);
 }

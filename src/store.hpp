@@ -126,6 +126,10 @@ void invalidate_store();
 /// trigger can do.
 Relation open_table(Oid table, LOCKMODE lock);
 
+/// The same for one that not all layouts have: nullptr when a step down took it, with the layout,
+/// after the store was opened.
+Relation open_table_of_layout(const Store& store, Table which, LOCKMODE lock);
+
 /// Owner of the table, as which RI triggers and the library itself touch it.
 Oid table_owner(Oid table);
 

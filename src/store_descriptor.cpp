@@ -48,6 +48,7 @@ void find_store(Store& store) {
 struct StoreRow {
   core::Layout layout;
   core::Placement placement;
+  TransactionId written_by;  ///< invalid when that is long ago
 };
 
 /// Reads it by a plain scan: no SQL, no rights, no user code.
@@ -79,10 +80,13 @@ StoreRow read_store_row(Oid store_table, Snapshot snapshot) {
     mismatch(psprintf("this library does not know layout \"%s\" of the store", pg::shown(layout)),
              "Install a newer package of order_proc.");
   const std::string_view placement = pg::view(DatumGetTextPP(placement_value));
+  const HeapTupleHeader header =
+      TTS_IS_BUFFERTUPLE(row) ? ExecFetchSlotHeapTuple(row, false, nullptr)->t_data : nullptr;
   const StoreRow result{{*known},
                         placement == core::name_of(core::Placement::modulo)
                             ? core::Placement::modulo
-                            : core::Placement::hash};
+                            : core::Placement::hash,
+                        header == nullptr ? InvalidTransactionId : HeapTupleHeaderGetXmin(header)};
   ExecDropSingleTupleTableSlot(row);
   table_endscan(scan);
   table_close(table, AccessShareLock);
@@ -176,11 +180,29 @@ bool same_layout_as_extension(const Store& store) {
   return layout == store.layout.index;
 }
 
-void check(const Store& store, TableSet tables) {
+std::optional<Mismatch> check(const Store& store, TableSet tables) {
   if (!descriptor.checked.empty() || same_layout_as_extension(store))
-    check_triggers(store, tables);
-  else
-    mark_stale();
+    return missing_trigger(store, tables);
+  mark_stale();
+  return std::nullopt;
+}
+
+/// What a migration changed is seen a moment before it is announced, and its locks go after that:
+/// who has waited for them knows of the migration that the store's row is of.
+void await_announcement() {
+  const Oid table = descriptor.store.table(Table::store);
+  const StoreRow row = with_fresh_snapshot(
+      table, [&](Snapshot snapshot) { return read_store_row(table, snapshot); });
+  if (TransactionIdIsNormal(row.written_by) && !TransactionIdIsCurrentTransactionId(row.written_by))
+    XactLockTableWait(row.written_by, nullptr, nullptr, XLTW_None);
+  AcceptInvalidationMessages();
+}
+
+/// Raises OP002, but for what was found while the store changed: that is to be looked at again.
+void raise_unless_changed(const Mismatch& wrong, uint64 generation, bool last_attempt) {
+  AcceptInvalidationMessages();
+  if (descriptor.generation == generation) await_announcement();
+  if (descriptor.generation == generation || last_attempt) mismatch(wrong);
 }
 
 void relation_changed(Datum, Oid relation) {
@@ -209,16 +231,17 @@ TableSet with_store(TableSet tables) {
   return tables;
 }
 
-/// Looks the tables up, and what hangs on them.
-void fill(Store& store, TableSet tables) {
+/// Looks the tables up, and what hangs on them; what is wrong with them.
+std::optional<Mismatch> fill(Store& store, TableSet tables) {
   (void)find_tables(store.schema, tables, store.tables);
-  check_tables(store, tables);
-  check_columns(store, tables);
-  if (!tables.has_sequences()) return;
+  if (const auto wrong = wrong_table(store, tables)) return wrong;
+  if (const auto wrong = wrong_column(store, tables)) return wrong;
+  if (!tables.has_sequences()) return std::nullopt;
   store.orders_sequence = get_relname_relid("orders_id_seq", store.schema);
   store.customers_sequence = get_relname_relid("customers_id_seq", store.schema);
   store.price_typmod = typmod_of(store.table(Table::order_items), "price");
   store.total_typmod = typmod_of(store.table(Table::orders), "total_amount");
+  return std::nullopt;
 }
 
 }  // namespace
@@ -233,8 +256,10 @@ const Store& open_tables_at_any_layout(TableSet tables) {
     }
     // What was found stale meanwhile is looked up with the rest at the next attempt.
     const TableSet missing = wanted.without(descriptor.fresh);
-    fill(descriptor.store, missing);
-    if (descriptor.generation == generation) descriptor.fresh.add(missing);
+    if (const auto wrong = fill(descriptor.store, missing))
+      raise_unless_changed(*wrong, generation, attempt + 1 == most_attempts);
+    else if (descriptor.generation == generation)
+      descriptor.fresh.add(missing);
   }
   return descriptor.store;
 }
@@ -264,8 +289,10 @@ const Store& open_tables_for_anyone(TableSet tables) {
     const Store& store = open_tables_at_any_layout(wanted);
     const uint64 generation = descriptor.generation;
     const TableSet missing = wanted.without(descriptor.checked);
-    check(store, missing);
-    if (descriptor.generation == generation) descriptor.checked.add(missing);
+    if (const auto wrong = check(store, missing))
+      raise_unless_changed(*wrong, generation, attempt + 1 == most_attempts);
+    else if (descriptor.generation == generation)
+      descriptor.checked.add(missing);
   }
   return descriptor.store;
 }
@@ -347,7 +374,8 @@ bool is_our_function(Oid function, std::string_view name) {
 }
 
 bool has_trigger(Oid table, std::string_view function) {
-  const Relation relation = table_open(table, AccessShareLock);
+  const Relation relation = try_table_open(table, AccessShareLock);
+  if (relation == nullptr) return false;
   const TriggerDesc* const triggers = relation->trigdesc;
   bool found = false;
   for (int i = 0; triggers != nullptr && i < triggers->numtriggers && !found; ++i)

@@ -136,37 +136,9 @@ bool is_table(Oid relation) {
   return kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE;
 }
 
-[[noreturn]] void not_a_table(const char* name) {
-  mismatch(psprintf("order_store.%s is not a table of the store", name),
-           "Bring the table back under its name, or restore it from a backup.");
-}
-
-/// DROP EXTENSION ... CASCADE takes the triggers and leaves the rows. The first that is missing:
-/// its table and function.
-std::optional<std::pair<const char*, const char*>> missing_trigger(const Store& store,
-                                                                   TableSet which) {
-  struct Expected {
-    Table table;
-    const char* function;
-    std::size_t since;
-    std::size_t until;
-  };
-  constexpr std::array expected{
-      Expected{Table::orders, "record_status_change", 0, core::layouts.size()},
-      Expected{Table::order_statuses, "statuses_changed", 0, core::layouts.size()},
-      Expected{Table::customers, "sync_customer_name", 3, 4},
-      Expected{Table::cluster, "cluster_changed", 7, core::layouts.size()},
-      Expected{Table::shards, "cluster_changed", 7, core::layouts.size()},
-      Expected{Table::slot_map, "cluster_changed", 7, core::layouts.size()},
-  };
-  for (const Expected& trigger : expected) {
-    if (!which.has(trigger.table) || store.layout.index < trigger.since ||
-        store.layout.index >= trigger.until)
-      continue;
-    if (!has_trigger(store.table(trigger.table), trigger.function))
-      return std::pair{table_name(trigger.table), trigger.function};
-  }
-  return std::nullopt;
+Mismatch not_a_table(const char* name) {
+  return {psprintf("order_store.%s is not a table of the store", name),
+          "Bring the table back under its name, or restore it from a backup."};
 }
 
 }  // namespace
@@ -176,14 +148,33 @@ const char* table_name(Table which) {
 }
 
 void mismatch(const char* message, const char* hint) {
-  ereport(ERROR, errcode(pg::store_mismatch), errmsg("%s", message), errhint("%s", hint));
+  mismatch({message, hint});
 }
+
+void mismatch(const Mismatch& wrong) {
+  ereport(ERROR, errcode(pg::store_mismatch), errmsg("%s", wrong.message),
+          errhint("%s", wrong.hint));
+}
+
+namespace {
+
+[[noreturn]] void dropped() {
+  mismatch("a table of the store was dropped in the middle of the call",
+           "Look for a trigger that does so: SELECT * FROM pg_catalog.pg_trigger;");
+}
+
+}  // namespace
 
 Relation open_table(Oid table, LOCKMODE lock) {
   const Relation relation = try_table_open(table, lock);
-  if (relation == nullptr)
-    mismatch("a table of the store was dropped in the middle of the call",
-             "Look for a trigger that does so: SELECT * FROM pg_catalog.pg_trigger;");
+  if (relation == nullptr) dropped();
+  return relation;
+}
+
+Relation open_table_of_layout(const Store& store, Table which, LOCKMODE lock) {
+  const Relation relation = try_table_open(store.table(which), lock);
+  const std::size_t since = table_names[static_cast<std::size_t>(which)].since;
+  if (relation == nullptr && open_also({which}).layout.index >= since) dropped();
   return relation;
 }
 
@@ -198,13 +189,14 @@ bool find_tables(Oid schema, TableSet which, std::span<Oid, table_count> tables)
 }
 
 void require_table(const Store& store, Table which) {
-  if (!is_table(store.table(which))) not_a_table(table_name(which));
+  if (!is_table(store.table(which))) mismatch(not_a_table(table_name(which)));
 }
 
-void check_tables(const Store& store, TableSet which) {
+std::optional<Mismatch> wrong_table(const Store& store, TableSet which) {
   for (std::size_t i = 0; i < table_count; ++i)
     if (which.has(i) && store.layout.index >= table_names[i].since && !is_table(store.tables[i]))
-      not_a_table(table_names[i].name);
+      return not_a_table(table_names[i].name);
+  return std::nullopt;
 }
 
 namespace {
@@ -228,56 +220,88 @@ Oid type_in(TupleDesc descriptor, const char* column) {
 /// Those that the library itself reads: they are opened anyway.
 constexpr TableSet scanned{Table::store, Table::cluster, Table::shards, Table::slot_map};
 
-void check_column(const Column& column, Oid type) {
+std::optional<Mismatch> wrong_column(const Column& column, Oid type) {
   const char* const name = table_name(column.table);
+  const char* const wanted = format_type_be(column.type);
   if (!OidIsValid(type))
-    mismatch(psprintf("column \"%s\" of order_store.%s is missing", column.name, name),
-             psprintf("ALTER TABLE order_store.%s ADD COLUMN %s %s;", name, column.name,
-                      format_type_be(column.type)));
+    return Mismatch{
+        psprintf("column \"%s\" of order_store.%s is missing", column.name, name),
+        psprintf("ALTER TABLE order_store.%s ADD COLUMN %s %s;", name, column.name, wanted)};
   if (type != column.type && getBaseType(type) != column.type)
-    mismatch(psprintf("column \"%s\" of order_store.%s has type %s, not %s", column.name, name,
-                      format_type_be(type), format_type_be(column.type)),
-             psprintf("ALTER TABLE order_store.%s ALTER COLUMN %s TYPE %s;", name, column.name,
-                      format_type_be(column.type)));
+    return Mismatch{
+        psprintf("column \"%s\" of order_store.%s has type %s, not %s", column.name, name,
+                 format_type_be(type), wanted),
+        psprintf("ALTER TABLE order_store.%s ALTER COLUMN %s TYPE %s;", name, column.name, wanted)};
+  return std::nullopt;
+}
+
+/// The first of the table's that is not as it should be; `attributes` are those it has.
+std::optional<Mismatch> wrong_column(const Store& store, std::size_t table, auto* attributes) {
+  for (const Column& column : columns)
+    if (column.table == static_cast<Table>(table) && store.layout.index >= column.since &&
+        store.layout.index < column.until)
+      if (const auto wrong = wrong_column(column, type_in(attributes, column.name))) return wrong;
+  return std::nullopt;
+}
+
+std::optional<Mismatch> wrong_column(const Store& store, std::size_t table) {
+  if (scanned.has(table)) {
+    const Relation relation = try_table_open(store.tables[table], AccessShareLock);
+    if (relation == nullptr) return not_a_table(table_names[table].name);
+    const auto wrong = wrong_column(store, table, RelationGetDescr(relation));
+    table_close(relation, AccessShareLock);
+    return wrong;
+  }
+  // All of a table at once: one by one they would be most of the time of a session's first call.
+  CatCList* const attributes = SearchSysCacheList1(ATTNUM, ObjectIdGetDatum(store.tables[table]));
+  const auto wrong = wrong_column(store, table, attributes);
+  ReleaseCatCacheList(attributes);
+  return wrong;
 }
 
 }  // namespace
 
-void check_columns(const Store& store, TableSet which) {
-  for (std::size_t table = 0; table < table_count; ++table) {
-    if (!which.has(table) || store.layout.index < table_names[table].since) continue;
-    const auto check = [&](auto* attributes) {
-      for (const Column& column : columns)
-        if (column.table == static_cast<Table>(table) && store.layout.index >= column.since &&
-            store.layout.index < column.until)
-          check_column(column, type_in(attributes, column.name));
-    };
-    if (scanned.has(table)) {
-      const Relation relation = open_table(store.tables[table], AccessShareLock);
-      check(RelationGetDescr(relation));
-      table_close(relation, AccessShareLock);
-      continue;
-    }
-    // All of a table at once: one by one they would be most of the time of a session's first call.
-    CatCList* const attributes = SearchSysCacheList1(ATTNUM, ObjectIdGetDatum(store.tables[table]));
-    check(attributes);
-    ReleaseCatCacheList(attributes);
-  }
-  if (!which.has_sequences()) return;
+std::optional<Mismatch> wrong_column(const Store& store, TableSet which) {
+  for (std::size_t table = 0; table < table_count; ++table)
+    if (which.has(table) && store.layout.index >= table_names[table].since)
+      if (const auto wrong = wrong_column(store, table)) return wrong;
+  if (!which.has_sequences()) return std::nullopt;
   for (const auto& [name, since] : sequence_names) {
     if (store.layout.index < since) continue;
     const Oid sequence = get_relname_relid(name, store.schema);
     if (!OidIsValid(sequence) || get_rel_relkind(sequence) != RELKIND_SEQUENCE)
-      mismatch(psprintf("sequence order_store.%s is missing", name),
-               "Bring the sequence back under its name.");
+      return Mismatch{psprintf("sequence order_store.%s is missing", name),
+                      "Bring the sequence back under its name."};
   }
+  return std::nullopt;
 }
 
-void check_triggers(const Store& store, TableSet which) {
-  if (const auto missing = missing_trigger(store, which))
-    mismatch(psprintf("the trigger on order_store.%s that calls order_proc.%s is missing",
-                      missing->first, missing->second),
-             migrate_hint);
+std::optional<Mismatch> missing_trigger(const Store& store, TableSet which) {
+  // DROP EXTENSION ... CASCADE takes them and leaves the rows.
+  struct Expected {
+    Table table;
+    const char* function;
+    std::size_t since;
+    std::size_t until;
+  };
+  constexpr std::array expected{
+      Expected{Table::orders, "record_status_change", 0, core::layouts.size()},
+      Expected{Table::order_statuses, "statuses_changed", 0, core::layouts.size()},
+      Expected{Table::customers, "sync_customer_name", 3, 4},
+      Expected{Table::cluster, "cluster_changed", 7, core::layouts.size()},
+      Expected{Table::shards, "cluster_changed", 7, core::layouts.size()},
+      Expected{Table::slot_map, "cluster_changed", 7, core::layouts.size()},
+  };
+  for (const Expected& trigger : expected) {
+    if (!which.has(trigger.table) || store.layout.index < trigger.since ||
+        store.layout.index >= trigger.until ||
+        has_trigger(store.table(trigger.table), trigger.function))
+      continue;
+    return Mismatch{psprintf("the trigger on order_store.%s that calls order_proc.%s is missing",
+                             table_name(trigger.table), trigger.function),
+                    migrate_hint};
+  }
+  return std::nullopt;
 }
 
 bool lacks_triggers(const Store& store) {

@@ -1,10 +1,12 @@
 # Steps and the backfill beside those who hold what they need: an autovacuum is sent home, rows that are held are passed over,
-# and what cannot be had is told with advice.
+# and what cannot be had is told with advice. Sessions that come while a step is about to be committed wait and go on.
 use strict;
 use warnings;
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $rows = 5000;
 my $node = PostgreSQL::Test::Cluster->new('locks');
@@ -93,5 +95,47 @@ foreach my $step (@steps, map { [ reverse @$_ ] } reverse @steps)
 	like(state_of_things(), qr/^\Q$to|$to|\E/, "$from to $to goes through");
 }
 cmp_ok($met, '>=', 5, 'steps met the reader');
+
+# Each step held before its commit, and sessions that begin meanwhile: some have read the old layout and wait for a table.
+my @calls = (
+	[ customer => q{SELECT order_proc.create_customer('Eva', 'Gil', NULL)} ],
+	[ order => q{SELECT order_proc.create_order_with_items(1, NULL, NULL, ARRAY[7], ARRAY[1], ARRAY[1.50])} ],
+	[ status => q{SELECT order_proc.update_order_status(min(id), 'paid') FROM order_store.orders WHERE status = 'pending'} ],
+	[ get => q{SELECT order_proc.get_order_with_items(min(id)) FROM order_store.orders} ],
+	[ version => q{SELECT order_proc.schema_version()} ]);
+sql(q{SELECT order_proc.create_order_with_items(1, NULL, NULL, ARRAY[7], ARRAY[1], ARRAY[1.50])});
+my $waited = 0;
+foreach my $step (@steps, map { [ reverse @$_ ] } reverse @steps)
+{
+	my ($from, $to) = @$step;
+	sql('CALL order_proc.backfill_customer_names()') if $to eq '1.4';
+	sql("BEGIN; ALTER EXTENSION order_proc UPDATE TO '$to'; PREPARE TRANSACTION 'step'");
+	my @sessions;
+	foreach my $call (@calls)
+	{
+		my $session = { what => $call->[0], out => '', err => '' };
+		$session->{run} = IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $node->connstr('postgres') . " application_name='$call->[0]'", '-c', $call->[1] ],
+			'<', \undef, '>', \$session->{out}, '2>', \$session->{err});
+		push @sessions, $session;
+	}
+	# Each waits for the step, or is over without.
+	foreach my $session (@sessions)
+	{
+		until (sql(qq{SELECT count(*) FROM pg_stat_activity WHERE application_name = '$session->{what}' AND wait_event_type = 'Lock'}))
+		{
+			$session->{run}->pump_nb;
+			last unless $session->{run}->pumpable;
+			sleep 0.02;
+		}
+		++$waited if $session->{run}->pumpable;
+	}
+	sql(q{COMMIT PREPARED 'step'});
+	foreach my $session (@sessions)
+	{
+		IPC::Run::finish($session->{run});
+		is($session->{err}, '', "$from to $to: $session->{what} of a new session goes on");
+	}
+}
+cmp_ok($waited, '>=', 30, 'sessions waited for steps');
 $node->stop;
 done_testing();
