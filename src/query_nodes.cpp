@@ -2,9 +2,9 @@
 
 namespace order_proc {
 
-Oid our_function(const char* name, std::initializer_list<Oid> types) {
+Oid our_function(const char* name, std::initializer_list<Oid> types, bool missing_ok) {
   return LookupFuncName(list_make2(makeString(pstrdup("order_proc")), makeString(pstrdup(name))),
-                        static_cast<int>(types.size()), types.begin(), false);
+                        static_cast<int>(types.size()), types.begin(), missing_ok);
 }
 
 Node* constant(Oid type, Datum value, int16 length, bool by_value) {

@@ -6,8 +6,8 @@
 
 namespace order_proc {
 
-/// A function of ours; 42883 when it is not there.
-Oid our_function(const char* name, std::initializer_list<Oid> types);
+/// A function of ours; when it is not there 42883, or InvalidOid.
+Oid our_function(const char* name, std::initializer_list<Oid> types, bool missing_ok = false);
 
 Node* constant(Oid type, Datum value, int16 length, bool by_value);
 Node* text_constant(const char* value);

@@ -40,12 +40,17 @@ Oid type_of_state(const Aggref* aggregate) {
 Expr* state_of(const Aggref* aggregate) {
   if (adds_up(aggregate))
     return reinterpret_cast<Expr*>(copyObject(const_cast<Aggref*>(aggregate)));
-  if (result_is_state(aggregate->aggfnoid))
-    return reinterpret_cast<Expr*>(makeFuncExpr(
-        our_function("partial_result", {REGPROCEDUREOID, REGTYPEARRAYOID, ANYELEMENTOID}), BYTEAOID,
-        list_make3(procedure_constant(aggregate->aggfnoid), types_constant(aggregate),
-                   copyObject(const_cast<Aggref*>(aggregate))),
-        InvalidOid, aggregate->inputcollid, COERCE_EXPLICIT_CALL));
+  // Version 1.8 has no partial_result; shards are never behind their coordinator.
+  const Oid result_function =
+      result_is_state(aggregate->aggfnoid)
+          ? our_function("partial_result", {REGPROCEDUREOID, REGTYPEARRAYOID, ANYELEMENTOID}, true)
+          : InvalidOid;
+  if (OidIsValid(result_function))
+    return reinterpret_cast<Expr*>(
+        makeFuncExpr(result_function, BYTEAOID,
+                     list_make3(procedure_constant(aggregate->aggfnoid), types_constant(aggregate),
+                                copyObject(const_cast<Aggref*>(aggregate))),
+                     InvalidOid, aggregate->inputcollid, COERCE_EXPLICIT_CALL));
   List* const arguments = lcons(procedure_constant(aggregate->aggfnoid),
                                 expressions_of(static_cast<List*>(copyObject(aggregate->args))));
   const Oid function = list_length(arguments) == 1
