@@ -1,5 +1,6 @@
 # A cluster upgraded and downgraded while it works: the shards first, then the coordinator, and down the other way round.
-# The library is the newest all the while, as after the package is installed. No statement fails.
+# The library is the newest all the while, as after the package is installed. No statement fails. Shards may be slow: the
+# machine may have other work.
 use strict;
 use warnings;
 
@@ -21,6 +22,8 @@ $node->append_conf('postgresql.conf', <<'CONF');
 max_prepared_transactions = 20
 fsync = off
 log_statement = none
+order_proc.commit_timeout = 60s
+order_proc.connect_timeout = 60s
 CONF
 $node->start;
 $Calls::node = $node;
