@@ -103,10 +103,13 @@ auto with_fresh_snapshot(Oid table, F&& body) {
   return result;
 }
 
+StoreRow read_store_row_now(Oid table) {
+  return with_fresh_snapshot(table,
+                             [&](Snapshot snapshot) { return read_store_row(table, snapshot); });
+}
+
 void read_layout(Store& store) {
-  const Oid table = store.table(Table::store);
-  const StoreRow row = with_fresh_snapshot(
-      table, [&](Snapshot snapshot) { return read_store_row(table, snapshot); });
+  const StoreRow row = read_store_row_now(store.table(Table::store));
   store.layout = row.layout;
   store.placement = row.placement;
 }
@@ -190,11 +193,9 @@ std::optional<Mismatch> check(const Store& store, TableSet tables) {
 /// What a migration changed is seen a moment before it is announced, and its locks go after that:
 /// who has waited for them knows of the migration that the store's row is of.
 void await_announcement() {
-  const Oid table = descriptor.store.table(Table::store);
-  const StoreRow row = with_fresh_snapshot(
-      table, [&](Snapshot snapshot) { return read_store_row(table, snapshot); });
-  if (TransactionIdIsNormal(row.written_by) && !TransactionIdIsCurrentTransactionId(row.written_by))
-    XactLockTableWait(row.written_by, nullptr, nullptr, XLTW_None);
+  const TransactionId writer = read_store_row_now(descriptor.store.table(Table::store)).written_by;
+  if (TransactionIdIsNormal(writer) && !TransactionIdIsCurrentTransactionId(writer))
+    XactLockTableWait(writer, nullptr, nullptr, XLTW_None);
   AcceptInvalidationMessages();
 }
 

@@ -221,18 +221,18 @@ Oid type_in(TupleDesc descriptor, const char* column) {
 constexpr TableSet scanned{Table::store, Table::cluster, Table::shards, Table::slot_map};
 
 std::optional<Mismatch> wrong_column(const Column& column, Oid type) {
+  const bool missing = !OidIsValid(type);
+  if (!missing && (type == column.type || getBaseType(type) == column.type)) return std::nullopt;
   const char* const name = table_name(column.table);
   const char* const wanted = format_type_be(column.type);
-  if (!OidIsValid(type))
+  if (missing)
     return Mismatch{
         psprintf("column \"%s\" of order_store.%s is missing", column.name, name),
         psprintf("ALTER TABLE order_store.%s ADD COLUMN %s %s;", name, column.name, wanted)};
-  if (type != column.type && getBaseType(type) != column.type)
-    return Mismatch{
-        psprintf("column \"%s\" of order_store.%s has type %s, not %s", column.name, name,
-                 format_type_be(type), wanted),
-        psprintf("ALTER TABLE order_store.%s ALTER COLUMN %s TYPE %s;", name, column.name, wanted)};
-  return std::nullopt;
+  return Mismatch{
+      psprintf("column \"%s\" of order_store.%s has type %s, not %s", column.name, name,
+               format_type_be(type), wanted),
+      psprintf("ALTER TABLE order_store.%s ALTER COLUMN %s TYPE %s;", name, column.name, wanted)};
 }
 
 /// The first of the table's that is not as it should be; `attributes` are those it has.
