@@ -1,5 +1,6 @@
 // Forgetting what all shards have carried out, and telling what one has lost.
 #include "pg/args.hpp"
+#include "pg/compat.hpp"
 #include "pg/error.hpp"
 #include "pg/user.hpp"
 #include "remote/pipeline.hpp"
@@ -19,6 +20,11 @@ pg::Statement forget_decisions{
     "SELECT k.ctid FROM pg_catalog.unnest($1) AS g (gid) JOIN order_store.commit_log AS k ON k.gid "
     "OPERATOR(pg_catalog.=) g.gid FOR UPDATE OF k SKIP LOCKED))",
     TEXTARRAYOID};
+pg::Statement begin_damage{
+    "INSERT INTO order_store.commit_log AS l (gid, shard_ids, damaged) VALUES ($1, $3, $2) ON "
+    "CONFLICT (gid) DO UPDATE SET damaged = EXCLUDED.damaged WHERE l.damaged IS DISTINCT FROM "
+    "EXCLUDED.damaged",
+    TEXTOID, INT4ARRAYOID, INT4ARRAYOID};
 pg::Statement note_damage{
     "UPDATE order_store.commit_log AS l SET damaged = $2 WHERE l.gid OPERATOR(pg_catalog.=) $1 AND "
     "l.damaged IS DISTINCT FROM $2",
@@ -27,12 +33,6 @@ pg::Statement note_damage{
 constexpr const char* forget_receipts_query =
     "DELETE FROM order_store.receipts AS r WHERE r.gid OPERATOR(pg_catalog.=) ANY "
     "($1::pg_catalog.text[])";
-
-/// Whether the transaction of the base may still decide.
-bool base_is_running(const char* base) {
-  const auto gid = pg::core_call(core::parse_gid, std::string_view(psprintf("%s_0000", base)));
-  return gid && is_running(*gid);
-}
 
 /// Version 1.7 wrote none.
 bool leaves_receipts(const char* base) {
@@ -85,23 +85,54 @@ Part part_of(const Decision& decision, Prepared parts, const ShardView* view) {
   return leaves_receipts(decision.base) ? Part::missing : Part::carried_out;
 }
 
-void tell_damage(const Store& store, const Decision& decision, std::span<const int32> shards,
-                 const pg::ResultSet* results) {
-  auto* const values = static_cast<Datum*>(palloc(sizeof(Datum) * (shards.size() + 1)));
-  for (std::size_t i = 0; i < shards.size(); ++i) values[i] = Int32GetDatum(shards[i]);
-  const Datum ids = PointerGetDatum(construct_array(values, static_cast<int>(shards.size()),
-                                                    INT4OID, sizeof(int32), true, TYPALIGN_INT));
-  const bool news = pg::with_spi([&] {
-    return pg::as_user(table_owner(store.table(Table::commit_log)), [&] {
-      return note_damage.run(0, {pg::Value(CStringGetTextDatum(decision.base)), pg::Value(ids)}) >
-             0;
-    });
-  });
-  if (results == nullptr && !news) return;
-  for (const int32 shard : shards) report(results, decision.base, shard, "damaged");
+/// Of a transaction that its shards decided: one that the next round would tell of anew if the row
+/// were not there.
+bool has_open_receipt(std::span<const Receipt> receipts, const Decision& decision) {
+  const auto numbers = numbers_of(decision.base);
+  return numbers && numbers->decider_count > 0 &&
+         std::any_of(decision.shard_ids.begin(), decision.shard_ids.end(), [&](int32 shard) {
+           const Receipt* const receipt = receipt_of(receipts, decision.base, shard);
+           return receipt != nullptr && !receipt->closed;
+         });
 }
 
+/// In ascending order, so that the same shards are equal.
+pg::Value id_array(std::span<const int32> shards) {
+  auto* const values = static_cast<Datum*>(palloc(sizeof(Datum) * (shards.size() + 1)));
+  for (std::size_t i = 0; i < shards.size(); ++i) values[i] = Int32GetDatum(shards[i]);
+  std::sort(values, values + shards.size());
+  return pg::Value(PointerGetDatum(construct_array(values, static_cast<int>(shards.size()), INT4OID,
+                                                   sizeof(int32), true, TYPALIGN_INT)));
+}
+
+/// The transaction that changed the commit log last.
+LocalTransactionId changed_in = InvalidLocalTransactionId;
+
 }  // namespace
+
+std::optional<core::Gid> numbers_of(const char* base) {
+  return pg::core_call(core::parse_gid, std::string_view(psprintf("%s_0000", base)));
+}
+
+bool log_is_changed() {
+  return changed_in == pg::local_transaction();
+}
+
+void tell_damage(const Store& store, const Decision& decision, bool has_row,
+                 std::span<const int32> lost, const pg::ResultSet* results) {
+  const pg::Value base(CStringGetTextDatum(decision.base));
+  const pg::Value lost_ids = id_array(lost);
+  const pg::Value all_ids = id_array(decision.shard_ids);
+  const bool news = pg::with_spi([&] {
+    return pg::as_user(table_owner(store.table(Table::commit_log)), [&] {
+      return (has_row ? note_damage.run(0, {base, lost_ids})
+                      : begin_damage.run(0, {base, lost_ids, all_ids})) > 0;
+    });
+  });
+  if (news) changed_in = pg::local_transaction();
+  if (results == nullptr && !news) return;
+  for (const int32 shard : lost) report(results, decision.base, shard, "damaged");
+}
 
 std::span<Decision> list_decisions(const Store& store) {
   const MemoryContext memory = CurrentMemoryContext;
@@ -114,9 +145,10 @@ std::span<Decision> list_decisions(const Store& store) {
       ArrayType* const ids = DatumGetArrayTypePCopy(pg::result(row, 1).datum);
       const int count = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
       const char* const base = TextDatumGetCString(pg::result(row, 0).datum);
+      const auto numbers = numbers_of(base);
       list[row] = {
           base,
-          !base_is_running(base),
+          !(numbers && is_running(*numbers)),
           {reinterpret_cast<const int32*>(ARR_DATA_PTR(ids)), static_cast<std::size_t>(count)}};
     }
     MemoryContextSwitchTo(saved);
@@ -125,7 +157,8 @@ std::span<Decision> list_decisions(const Store& store) {
 }
 
 int close_decisions(const Store& store, const Cluster& cluster, std::span<Decision> decisions,
-                    std::span<ShardView> views, const pg::ResultSet* results, int patience) {
+                    std::span<ShardView> views, bool committed, const pg::ResultSet* results,
+                    int patience) {
   auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * (decisions.size() + 1)));
   std::size_t count = 0;
   for (const Decision& decision : decisions)
@@ -139,6 +172,8 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
   const auto still_there = find_decisions(store, {bases, count});
   const Prepared prepared = sort_orphans(views);
   std::size_t done = 0;
+  auto** const damaged = static_cast<const char**>(palloc(sizeof(char*) * (decisions.size() + 1)));
+  std::size_t damaged_count = 0;
   int left = 0;
   for (const Decision& decision : decisions) {
     CHECK_FOR_INTERRUPTS();
@@ -151,22 +186,30 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
     for (const int32 shard : decision.shard_ids) {
       const Part part = part_of(decision, parts, view_of(views, shard));
       pending |= part == Part::pending;
-      if (part == Part::missing && !has_receipt(receipts, decision.base, shard))
+      if (part == Part::missing && receipt_of(receipts, decision.base, shard) == nullptr)
         missing[missing_count++] = shard;
     }
-    if (missing_count > 0) tell_damage(store, decision, {missing, missing_count}, results);
+    if (missing_count > 0) {
+      tell_damage(store, decision, true, {missing, missing_count}, results);
+      if (has_open_receipt(receipts, decision)) damaged[damaged_count++] = decision.base;
+    }
     pfree(missing);
     if (pending || missing_count > 0)
       ++left;
     else
       bases[done++] = decision.base;
   }
-  if (done > 0)
+  if (done > 0) {
     pg::with_spi([&] {
       pg::as_user(table_owner(store.table(Table::commit_log)), [&] {
         forget_decisions.run(0, {pg::Value(text_array({bases, done}))});
       });
     });
+    changed_in = pg::local_transaction();
+  }
+  // When somebody has mended it and deletes the row, its receipts tell nothing anew.
+  if (damaged_count > 0 && committed)
+    close_receipts(cluster, views, {damaged, damaged_count}, patience);
   return left;
 }
 
@@ -178,8 +221,10 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
 void forget_receipts(const Store& store, const Cluster& cluster,
                      std::span<const char* const> decided, std::span<ShardView> views,
                      int patience) {
-  if (std::all_of(views.begin(), views.end(),
-                  [](const ShardView& view) { return view.old_receipts == NIL; }))
+  if (std::all_of(views.begin(), views.end(), [](const ShardView& view) {
+        return std::all_of(view.receipts.begin(), view.receipts.end(),
+                           [](const ListedReceipt& receipt) { return receipt.proved; });
+      }))
     return;
   const auto prepared = look_again(cluster, views, patience);
   if (!std::all_of(prepared.begin(), prepared.end(), [](const Look& look) { return look.all; }))
@@ -192,11 +237,10 @@ void forget_receipts(const Store& store, const Cluster& cluster,
   for (const ShardView& view : views) {
     StringInfoData gone;
     initStringInfo(&gone);
-    ListCell* cell;
-    foreach (cell, view.old_receipts) {
-      const char* const base = strVal(lfirst(cell));
+    for (const auto& [base, key, proved] : view.receipts) {
       CHECK_FOR_INTERRUPTS();
-      if (is_among(decided, base) || is_among(decided_since, base) || is_prepared(base)) continue;
+      if (proved || is_among(decided, base) || is_among(decided_since, base) || is_prepared(base))
+        continue;
       appendStringInfo(&gone, "%c%s", gone.len == 0 ? '{' : ',', base);
     }
     if (gone.len == 0) continue;
@@ -214,18 +258,15 @@ void forget_receipts(const Store& store, const Cluster& cluster,
   }
 }
 
-/// Decided transactions among the old receipts.
+/// Decided transactions among the receipts.
 std::span<const char* const> decided_receipts(const Store& store,
                                               std::span<const ShardView> views) {
   std::size_t most = 0;
-  for (const ShardView& view : views)
-    most += static_cast<std::size_t>(list_length(view.old_receipts));
+  for (const ShardView& view : views) most += view.receipts.size();
   auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * (most + 1)));
   std::size_t count = 0;
-  for (const ShardView& view : views) {
-    ListCell* cell;
-    foreach (cell, view.old_receipts) bases[count++] = strVal(lfirst(cell));
-  }
+  for (const ShardView& view : views)
+    for (const ListedReceipt& receipt : view.receipts) bases[count++] = receipt.base;
   return find_decisions(store, {bases, count});
 }
 

@@ -58,6 +58,7 @@ int count_in_doubt(std::span<const ShardView> views) {
 
 bool is_running(const core::Gid& gid) {
   if (pg::is_locked(pg::LockKind::commit, gid.nonce)) return true;
+  if (gid.decider_count > 0) return false;
   // One of a session with the library of version 1.7, which takes no lock.
   const FullTransactionId transaction = FullTransactionIdFromU64(gid.transaction);
   return FullTransactionIdPrecedes(transaction, ReadNextFullTransactionId()) &&
@@ -155,7 +156,8 @@ bool find_by_receipts(const Cluster& cluster, std::span<ShardView> views, int pa
   bool any = false;
   for (const ShardView& view : views)
     for (Orphan& orphan : view.orphans)
-      if (orphan.fate == Orphan::Fate::unknown && has_receipt(receipts, orphan.base, no_shard)) {
+      if (orphan.fate == Orphan::Fate::unknown &&
+          receipt_of(receipts, orphan.base, no_shard) != nullptr) {
         orphan.fate = Orphan::Fate::commit;
         any = true;
       }
@@ -179,6 +181,8 @@ void find_fates(const Store& store, const Cluster& cluster, std::span<ShardView>
 
 Left settle_all(const Store& store, const Cluster& cluster, const pg::ResultSet* results,
                 int patience) {
+  // What goes by the log is done on shards when the log is committed.
+  const bool log_was_changed = log_is_changed();
   const std::span<Decision> decisions = list_decisions(store);
   const std::span<ShardView> views = view_shards(store, cluster, patience);
   find_fates(store, cluster, views, patience);
@@ -193,8 +197,17 @@ Left settle_all(const Store& store, const Cluster& cluster, const pg::ResultSet*
     if (firsts && find_by_receipts(cluster, views, patience))
       settle(store, cluster, views, results, patience);
     const auto decided = decided_receipts(store, views);
-    left.decisions = close_decisions(store, cluster, decisions, views, results, patience);
-    forget_receipts(store, cluster, decided, views, patience);
+    const bool forgetting =
+        !log_was_changed && pg::acquire_lock_within(pg::LockKind::receipts, 0, patience);
+    if (forgetting) left.decisions = complete_by_receipts(store, cluster, views, results, patience);
+    left.decisions +=
+        close_decisions(store, cluster, decisions, views, !log_was_changed, results, patience);
+    if (forgetting) {
+      forget_receipts(store, cluster, decided, views, patience);
+      pg::release_timed_lock(pg::LockKind::receipts, 0);
+    }
+    left.more = std::any_of(views.begin(), views.end(),
+                            [](const ShardView& view) { return view.more_receipts; });
   }
   for (const ShardView& view : views) {
     if (view.connection != nullptr) continue;

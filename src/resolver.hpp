@@ -25,20 +25,29 @@ struct Orphan {
   bool settled;
 };
 
+/// A receipt as a shard lists it. Anybody may have written it; the key proves otherwise.
+struct ListedReceipt {
+  const char* base;
+  int64 key;
+  bool proved;  ///< of a transaction that its shards decided
+};
+
 /// A shard as the resolver finds it.
 struct ShardView {
   remote::Target target;
   remote::Connection* connection;  ///< as the owner of its store; null: not reached
   const char* problem;             ///< why not
   std::span<Orphan> orphans;
-  bool more;           ///< there is more prepared than one look shows
-  List* old_receipts;  ///< bases of receipts that were written a while ago
+  bool more;                          ///< there is more prepared than one look shows
+  std::span<ListedReceipt> receipts;  ///< those that may be forgotten
+  bool more_receipts;                 ///< than one look shows
 };
 
 /// A shard that has committed a transaction, proved by its receipt.
 struct Receipt {
   const char* base;
   int shard_id;
+  bool closed;  ///< the transaction is accounted for on all shards
 };
 
 /// What a round of settling left.
@@ -46,6 +55,7 @@ struct Left {
   int in_doubt;   ///< prepared and not settled, those that still run apart
   int decisions;  ///< in the commit log, those that still run apart
   int unreached;  ///< shards
+  bool more;      ///< to be done at once
 };
 
 /// One round over all shards. Rows go to `results` when there is one, else to the server's log.
@@ -78,8 +88,8 @@ std::span<const Look> look_again(const Cluster& cluster, std::span<ShardView> vi
 /// does not answer is not reached any more.
 std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardView> views,
                                        std::span<const char* const> bases, int patience);
-/// With no_shard: of any.
-bool has_receipt(std::span<const Receipt> receipts, const char* base, int shard_id);
+/// Null when there is none. With no_shard: of any.
+const Receipt* receipt_of(std::span<const Receipt> receipts, const char* base, int shard_id);
 
 /// Not reached, after all.
 void give_up(ShardView& view, const char* problem);
@@ -116,6 +126,9 @@ void settle(const Store& store, const Cluster& cluster, std::span<ShardView> vie
 
 // What is done; see forgetting.cpp.
 
+/// Of a transaction, by its base; nullopt for what is none.
+std::optional<core::Gid> numbers_of(const char* base);
+
 /// A row of the commit log.
 struct Decision {
   const char* base;
@@ -125,16 +138,41 @@ struct Decision {
 std::span<Decision> list_decisions(const Store& store);
 
 /// Forgets decisions that are over and that all shards have carried out, tells of those that a
-/// shard has lost. How many are left.
+/// shard has lost. How many are left. `committed`: what the log has.
 int close_decisions(const Store& store, const Cluster& cluster, std::span<Decision> decisions,
-                    std::span<ShardView> views, const pg::ResultSet* results, int patience);
+                    std::span<ShardView> views, bool committed, const pg::ResultSet* results,
+                    int patience);
 
-/// Decided transactions among the old receipts.
+/// Tells of shards that have lost their part of a decided transaction, and keeps it in mind in its
+/// row of the commit log, which is made where it has had none.
+void tell_damage(const Store& store, const Decision& decision, bool has_row,
+                 std::span<const int32> lost, const pg::ResultSet* results);
+
+/// Whether this transaction has forgotten decisions or noted damage: it may yet be rolled back.
+bool log_is_changed();
+
+/// Decided transactions among the receipts.
 std::span<const char* const> decided_receipts(const Store& store, std::span<const ShardView> views);
 
-/// Removes old receipts of transactions that are not `decided` any more.
+/// Removes receipts of transactions that are not `decided` any more, but those that are proved.
 void forget_receipts(const Store& store, const Cluster& cluster,
                      std::span<const char* const> decided, std::span<ShardView> views,
                      int patience);
+
+// What the shards decided; see completion.cpp.
+
+/// Forgets the proved receipts of what all shards have carried out, tells of what one has lost. How
+/// many are left for the next round.
+int complete_by_receipts(const Store& store, const Cluster& cluster, std::span<ShardView> views,
+                         const pg::ResultSet* results, int patience);
+
+/// A bare key proves a commit; with all its bits turned, that the transaction is accounted for.
+constexpr int64 closed_key(int64 key) {
+  return ~key;
+}
+
+/// Marks open receipts of `bases` on all shards as accounted for.
+void close_receipts(const Cluster& cluster, std::span<ShardView> views,
+                    std::span<const char* const> bases, int patience);
 
 }  // namespace order_proc

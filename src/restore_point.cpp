@@ -2,6 +2,7 @@
 // over shards half before it: the servers recovered to it fit together.
 #include "consistent_cut.hpp"
 #include "pg/error.hpp"
+#include "pg/locks.hpp"
 #include "pg/srf.hpp"
 #include "remote/pipeline.hpp"
 #include "routing.hpp"
@@ -86,9 +87,12 @@ Datum order_proc_create_restore_point(PG_FUNCTION_ARGS) {
   }
   require_original(here);
   const auto connections = connect_all(here, false);
-  close_commit_barrier(connections);
-  mark_all(connections, name, results);
-  open_commit_barrier();
+  // Receipts are forgotten step by step, and no log may have a step without the one before.
+  pg::with_lock(pg::LockKind::receipts, 0, [&] {
+    close_commit_barrier(connections);
+    mark_all(connections, name, results);
+    open_commit_barrier();
+  });
   return results.done();
 }
 

@@ -31,11 +31,16 @@ constexpr const char* prepared_query =
     "(EXTRACT(epoch FROM p.prepared) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 "
     "FROM pg_catalog.pg_prepared_xacts AS p WHERE " ORDER_PROC_PREPARED_BY_US
     " ORDER BY p.prepared LIMIT 2000";
+/// What is visible of the shards' own decisions is final at once; of others, and of places taken,
+/// somebody might want to know a little longer.
 constexpr const char* receipts_query =
-    "SELECT r.gid FROM order_store.receipts AS r WHERE r.written_at OPERATOR(pg_catalog.<) "
-    "(pg_catalog.now() OPERATOR(pg_catalog.-) '5 seconds'::pg_catalog.interval) LIMIT 2000";
+    "SELECT r.gid, r.receipt_key FROM order_store.receipts AS r WHERE r.written_at "
+    "OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) "
+    "'5 seconds'::pg_catalog.interval) OR (pg_catalog.starts_with(r.gid, 'opc3_') AND "
+    "r.receipt_key OPERATOR(pg_catalog.<>) 0) LIMIT 2000";
 /// Of version 1.7.
-constexpr const char* no_receipts_query = "SELECT NULL::pg_catalog.text WHERE false";
+constexpr const char* no_receipts_query =
+    "SELECT NULL::pg_catalog.text, NULL::pg_catalog.int8 WHERE false";
 constexpr const char* find_receipts_query =
     "SELECT r.gid, r.receipt_key FROM order_store.receipts AS r WHERE r.gid "
     "OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])";
@@ -95,6 +100,24 @@ std::span<Orphan> read_orphans(const PGresult* result, int shard_id) {
   return {orphans, count};
 }
 
+int64 key_at(const PGresult* result, int row) {
+  return strtoll(remote::cell(result, row, 1), nullptr, 10);
+}
+
+std::span<ListedReceipt> read_receipts(const PGresult* result) {
+  const int rows = PQntuples(result);
+  auto* const receipts =
+      static_cast<ListedReceipt*>(palloc(sizeof(ListedReceipt) * static_cast<Size>(rows + 1)));
+  std::size_t count = 0;
+  for (int row = 0; row < rows; ++row) {
+    const std::string_view base{remote::cell(result, row, 0)};
+    if (!base.empty() &&
+        base.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == base.npos)
+      receipts[count++] = {pstrdup(base.data()), key_at(result, row), false};
+  }
+  return {receipts, count};
+}
+
 /// Takes the answers; false when another user should ask.
 bool read_answers(ShardView& view, remote::Deadline deadline) {
   remote::Connection& connection = *view.connection;
@@ -105,12 +128,8 @@ bool read_answers(ShardView& view, remote::Deadline deadline) {
   if (result != nullptr) view.orphans = read_orphans(result, view.target.shard_id);
   view.more = result != nullptr && PQntuples(result) == most_rows;
   if (result != nullptr) result = next();
-  view.old_receipts = NIL;
-  for (int row = 0; result != nullptr && row < PQntuples(result); ++row) {
-    const std::string_view base{remote::cell(result, row, 0)};
-    if (base.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == base.npos)
-      view.old_receipts = lappend(view.old_receipts, makeString(pstrdup(base.data())));
-  }
+  if (result != nullptr) view.receipts = read_receipts(result);
+  view.more_receipts = result != nullptr && PQntuples(result) == most_rows;
   if (result != nullptr) (void)next();
   if (connection.in_flight) {
     give_up(view, "it does not answer");
@@ -325,11 +344,12 @@ std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardVi
     for (int row = 0; row < rows; ++row) {
       CHECK_FOR_INTERRUPTS();
       const char* const base = find_text(asked, remote::cell(result, row, 0));
-      // Written by somebody else: proves nothing.
-      if (base == nullptr ||
-          strtoll(remote::cell(result, row, 1), nullptr, 10) != receipt_key(cluster, base))
-        continue;
-      add_receipt(receipts, {base, view.target.shard_id});
+      if (base == nullptr) continue;
+      const int64 written = key_at(result, row);
+      const int64 key = receipt_key(cluster, base);
+      const bool closed = written == closed_key(key);
+      // Written by somebody else it proves nothing.
+      if (written == key || closed) add_receipt(receipts, {base, view.target.shard_id, closed});
     }
     if (result != nullptr)
       (void)remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
@@ -341,12 +361,13 @@ std::span<const Receipt> find_receipts(const Cluster& cluster, std::span<ShardVi
   return {receipts.list, receipts.count};
 }
 
-bool has_receipt(std::span<const Receipt> receipts, const char* base, int shard_id) {
+const Receipt* receipt_of(std::span<const Receipt> receipts, const char* base, int shard_id) {
   const auto found = std::lower_bound(
-      receipts.begin(), receipts.end(), Receipt{base, shard_id},
+      receipts.begin(), receipts.end(), Receipt{base, shard_id, false},
       [](const Receipt& a, const Receipt& b) { return compare_receipts(a, b) < 0; });
-  return found != receipts.end() && strcmp(found->base, base) == 0 &&
-         (shard_id == no_shard || found->shard_id == shard_id);
+  const bool there = found != receipts.end() && strcmp(found->base, base) == 0 &&
+                     (shard_id == no_shard || found->shard_id == shard_id);
+  return there ? &*found : nullptr;
 }
 
 }  // namespace order_proc

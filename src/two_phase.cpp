@@ -5,9 +5,8 @@
 //   the local commit decides, since a row of the commit log is part of it; then the shards commit.
 //
 //   the shards otherwise: that all of them have prepared is the decision; then they commit. One
-//   flush of a log fewer to wait for. Their identifiers list them, so that the resolver can see
-//   whether all have. The row of the commit log is written all the same, but not waited for: it
-//   tells whose receipts must be there.
+//   flush of a log fewer to wait for, and nothing is written here. Their identifiers list them, so
+//   that the resolver can see whether all have, and whose receipts must be there.
 //
 // Whatever dies in between, recover() settles: by the row, or the receipts, or what is prepared;
 // else it never committed (presumed abort).
@@ -27,6 +26,7 @@
 #include "core/gid.hpp"
 #include "failpoints.hpp"
 #include "pg/args.hpp"
+#include "pg/compat.hpp"
 #include "pg/error.hpp"
 #include "pg/locks.hpp"
 #include "pg/random.hpp"
@@ -61,13 +61,14 @@ constexpr int longer_abort = 1000;
 /// The commit that is being made.
 struct Commit {
   core::Gid gid;
-  bool with_receipts;       ///< until a transaction of version 1.7 there are none
-  int64 key;                ///< of the receipts
-  std::size_t shard_count;  ///< as many take part
-  std::size_t asked;        ///< as many were asked to prepare
-  bool with_call;           ///< in the message of the call
-  bool decided;             ///< by the shards: all of them have prepared
-  bool undone;              ///< one never prepared, or rolled back: they cannot decide any more
+  LocalTransactionId local;  ///< the transaction here
+  bool with_receipts;        ///< until a transaction of version 1.7 there are none
+  int64 key;                 ///< of the receipts
+  std::size_t shard_count;   ///< as many take part
+  std::size_t asked;         ///< as many were asked to prepare
+  bool with_call;            ///< in the message of the call
+  bool decided;              ///< by the shards: all of them have prepared
+  bool undone;               ///< one never prepared, or rolled back: they cannot decide any more
 };
 Commit present{};
 
@@ -87,11 +88,10 @@ core::GidText gid_text() {
 
 /// Whether the present transaction was prepared in the message of its call.
 bool prepared_with_call() {
-  return present.with_call &&
-         present.gid.transaction == U64FromFullTransactionId(GetTopFullTransactionIdIfAny());
+  return present.with_call && present.local == pg::local_transaction();
 }
 
-/// The row whose commit is the decision, or follows it.
+/// The row whose commit is the decision.
 void write_decision(const Store& store, std::span<remote::Connection* const> written) {
   auto* const shards = static_cast<Datum*>(palloc(sizeof(Datum) * written.size()));
   for (std::size_t i = 0; i < written.size(); ++i) shards[i] = Int32GetDatum(written[i]->shard_id);
@@ -291,11 +291,14 @@ void name_commit(const Store& store, std::span<remote::Connection* const> writte
   const Cluster& cluster = cluster_without_slots(store);
   require_original(cluster);
   present = {};
+  present.local = pg::local_transaction();
   present.with_receipts = store.layout.has_receipts();
   present.shard_count = written.size();
   present.gid.coordinator = static_cast<uint64>(written[0]->coordinator_id);
   present.gid.timeline = remote::incarnation().timeline;
-  present.gid.transaction = U64FromFullTransactionId(GetTopFullTransactionId());
+  // What writes nothing here is to have no id.
+  present.gid.transaction =
+      by_shards ? present.local : U64FromFullTransactionId(GetTopFullTransactionId());
   present.gid.nonce = pg::random_bits();
   if (by_shards)
     for (const remote::Connection* const connection : written)
@@ -303,10 +306,6 @@ void name_commit(const Store& store, std::span<remote::Connection* const> writte
   const core::GidText text = gid_text();
   if (present.with_receipts) present.key = receipt_key(cluster, core::gid_base(text.data()));
   pg::acquire_lock(pg::LockKind::commit, present.gid.nonce);
-}
-
-const Store& open_commit_tables() {
-  return open_tables_for_anyone({Table::cluster, Table::commit_log});
 }
 
 void ask_shards(std::span<remote::Connection* const> written) {
@@ -329,22 +328,22 @@ void prepare(std::span<remote::Connection* const> written, bool here) {
   } else {
     join_commit_barrier();
   }
-  const Store& store = open_commit_tables();
-  if (!asked_already)
+  if (!asked_already) {
+    const Store& store = open_tables_for_anyone({Table::cluster});
     name_commit(store, written, !here && may_leave_decision(store, written.size()));
-  write_decision(store, written);
-  if (decided_by_shards())
-    pg::set_for_transaction("synchronous_commit", "off");
-  else
-    // The decision must be on disk before a shard commits, whatever synchronous_commit says.
+  }
+  if (!decided_by_shards()) {
+    write_decision(open_tables_for_anyone({Table::commit_log}), written);
+    // It must be on disk before a shard commits, whatever synchronous_commit says.
     ForceSyncCommit();
+  }
   ORDER_PROC_FAILPOINT("f3_decision_written");
   if (!asked_already) ask_shards(written);
   ORDER_PROC_FAILPOINT("f8_prepared");
   present.decided = decided_by_shards();
 }
 
-/// Rows of the commit log pile up where no worker was ever started.
+/// Receipts and rows of the commit log pile up where no worker was ever started.
 void want_worker_sometimes() {
   constexpr uint32 interval = 64;
   static uint32 commits = 0;
@@ -401,7 +400,7 @@ bool possible(FunctionCallInfo call, std::span<remote::Connection* const> connec
   if (!remote::is_whole_transaction(call) ||
       std::any_of(connections.begin(), connections.end(),
                   [](const remote::Connection* connection) { return connection->pooled; }) ||
-      !may_leave_decision(open_commit_tables(), connections.size()))
+      !may_leave_decision(open_tables_for_anyone({Table::cluster}), connections.size()))
     return false;
   // An attempt that took too long is not made again at once: the shards are slow.
   if (attempts_to_skip == 0) return true;
@@ -411,7 +410,7 @@ bool possible(FunctionCallInfo call, std::span<remote::Connection* const> connec
 
 void begin(std::span<remote::Connection* const> connections) {
   join_commit_barrier();
-  name_commit(open_commit_tables(), connections, true);
+  name_commit(open_tables_for_anyone({Table::cluster}), connections, true);
   present.with_call = true;
 }
 

@@ -1,5 +1,6 @@
-// One worker per database settles what is in doubt: once a second, and from 100 ms on while
-// something is, or a shard cannot be reached, which may have something. With the library in
+// One worker per database settles what is in doubt: once a second, from 100 ms on while something
+// is, or a shard cannot be reached, which may have something, and at once while there is more to
+// forget than a round takes. With the library in
 // shared_preload_libraries a launcher starts the workers of all databases that coordinate a
 // cluster, after a crash and after a promotion as well; without it the first session that uses
 // shards does. A worker acts as the owner of the store.
@@ -141,7 +142,7 @@ void work(bool launched) {
     idle_ticks = idle ? idle_ticks + 1 : 0;
     if (!launched && idle_ticks > most_idle_ticks) return;
     next_pause = busy ? std::min(next_pause * 2, longest_pause) : shortest_pause;
-    pause(busy ? next_pause : tick);
+    pause(busy || round.left->more ? next_pause : tick);
   }
 }
 

@@ -19,8 +19,8 @@ inline constexpr std::size_t most_deciders = 16;
 
 struct Gid {
   std::uint64_t coordinator;
-  std::uint32_t timeline;  ///< of the coordinator's server; 0: not known
-  std::uint64_t transaction;
+  std::uint32_t timeline;     ///< of the coordinator's server; 0: not known
+  std::uint64_t transaction;  ///< its id; where shards decide, its number in its session
   std::uint64_t nonce;
   std::uint32_t shard;
   std::array<std::uint16_t, most_deciders> deciders{};  ///< the shards that decide

@@ -17,7 +17,8 @@ enum class LockKind : uint16 {
   worker = 20309,  ///< the one that settles what is in doubt in this database
   import_over_shards = 20310,
   commit_barrier = 20311,  ///< see consistent_cut.cpp
-  saga = 20312             ///< by id: the session that is at it lives
+  saga = 20312,            ///< by id: the session that is at it lives
+  receipts = 20313         ///< who forgets receipts, or wants none to be forgotten
 };
 
 inline LOCKTAG lock_tag(LockKind kind, uint64 key, Oid database = MyDatabaseId) {

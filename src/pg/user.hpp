@@ -31,12 +31,6 @@ inline void set_for_nest_level(const char* name, const char* value,
   (void)set_config_option(name, value, context, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
-/// Sets `name` until the end of the transaction.
-inline void set_for_transaction(const char* name, const char* value) {
-  (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-                          false);
-}
-
 /// Runs `body` with search_path = pg_catalog, pg_temp: names of others cannot be picked up, and
 /// what PostgreSQL deparses reads the same for everybody.
 template <typename F>

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use Digest::SHA qw(hmac_sha256);
 use FindBin;
 use lib $FindBin::RealBin;
 use Calls;
@@ -36,21 +37,31 @@ $coordinator->safe_psql('postgres', 'SELECT order_proc.recover()');
 # Customer c is on shard c % 3. The shard that is used last is asked first, and heads the list of those that decide: here shard 1.
 sub order { my ($customer, $key) = @_; return "SELECT order_proc.create_order_with_items($customer, NULL, NULL, '{1}', '{1}', '{1}', idempotency_key => '$key') > 0; "; }
 sub orders { my ($key, @customers) = @_; return join '', map { order($_, $key) } @customers; }
+sub document { my ($key, @customers) = @_; return '[' . join(',', map { qq({"customer_id": $_, "product_ids": [1], "quantities": [1], "prices": [1], "idempotency_key": "$key"}) } @customers) . ']'; }
+sub create { my ($key, @customers) = @_; return "order_proc.create_orders('" . document($key, @customers) . "')"; }
 sub made { my ($key) = @_; return join '', map { $_->safe_psql('postgres', "SELECT count(*) FROM order_store.idempotency_keys WHERE key = '$key'") } @shards; }
 sub prepared { return join '', map { $_->safe_psql('postgres', "SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE 'opc%'") } @shards; }
 sub recovered { my ($wanted, $name) = @_; return gives('SELECT shard_id, action FROM order_proc.recover() ORDER BY 1, 2', $wanted, $name); }
-# Who decided the transactions whose decisions are not forgotten; forgets them.
-sub decided { my $who = $coordinator->safe_psql('postgres', "SELECT string_agg(CASE WHEN gid LIKE 'opc3%' THEN 'shards ' || regexp_replace(gid, '.*_', '') ELSE 'coordinator' END, ' ' ORDER BY gid) FROM order_store.commit_log"); $coordinator->safe_psql('postgres', 'SELECT order_proc.recover()'); return $who; }
+# Transactions that their shards decided, and that are not forgotten: the receipts of them, one line for each, with the shards.
+my $receipts = "SELECT gid FROM order_store.receipts WHERE gid LIKE 'opc3%' AND receipt_key <> 0";
+sub receipts { my %on; for my $n (0 .. $#shards) { push @{ $on{$_} }, $n for split /\n/, $shards[$n]->safe_psql('postgres', $receipts); } return join "\n", map { "$_ @{ $on{$_} }" } sort keys %on; }
+# Who decided what is not forgotten; forgets it.
+sub decided {
+	my $who = join ' ', (map { s/^.*_(\w+) (.*)/shards $1 ($2)/r } split /\n/, receipts()), map { 'coordinator' } split /\n/, $coordinator->safe_psql('postgres', 'SELECT gid FROM order_store.commit_log');
+	$coordinator->safe_psql('postgres', 'SELECT order_proc.recover()');
+	is(receipts(), '', '  forgotten at once');
+	return $who;
+}
 
 # --- who decides -------------------------------------------------------------------------------------------------
 
 run('BEGIN; ' . orders('two', 0, 1) . 'COMMIT;');
-is(decided(), 'shards 00010000', 'two shards');
+is(decided(), 'shards 00010000 (0 1)', 'two shards');
 run('BEGIN; ' . orders('three', 2, 0, 1) . 'COMMIT;');
-is(decided(), 'shards 000100000002', 'three shards');
+is(decided(), 'shards 000100000002 (0 1 2)', 'three shards');
 is(made('three'), '111', 'all of it is there');
 run("SELECT order_proc.create_orders('[{\"customer_id\": 0, \"product_ids\": [1], \"quantities\": [1], \"prices\": [1]}, {\"customer_id\": 1, \"product_ids\": [1], \"quantities\": [1], \"prices\": [1]}]')");
-is(decided(), 'shards 00000001', 'create_orders');
+is(decided(), 'shards 00000001 (0 1)', 'create_orders');
 run('BEGIN; INSERT INTO here VALUES (1); ' . orders('local', 0, 1) . 'COMMIT;');
 is(decided(), 'coordinator', 'a write here: the coordinator');
 run('BEGIN; INSERT INTO here VALUES (1); ' . order(0, 'local one') . 'COMMIT;');
@@ -60,24 +71,28 @@ is(decided(), 'coordinator', 'SERIALIZABLE: the local commit may fail yet');
 run('SET order_proc.shards_decide = off; BEGIN; ' . orders('off', 0, 1) . 'COMMIT;');
 is(decided(), 'coordinator', 'shards_decide = off');
 run('BEGIN ISOLATION LEVEL REPEATABLE READ; ' . orders('repeatable', 0, 1) . 'COMMIT;');
-is(decided(), 'shards 00010000', 'REPEATABLE READ');
+is(decided(), 'shards 00010000 (0 1)', 'REPEATABLE READ');
 run('BEGIN; ' . order(0, 'savepoint') . 'SAVEPOINT s; ' . order(1, 'savepoint') . 'ROLLBACK TO s; ' . order(2, 'savepoint') . 'COMMIT;');
-is(decided(), 'shards 00020000', 'with what a savepoint takes back');
+is(decided(), 'shards 00020000 (0 2)', 'with what a savepoint takes back');
 is(made('savepoint'), '101', '  which is not there');
 run('BEGIN; ' . order(0, 'one left') . 'SAVEPOINT s; ' . order(1, 'one left') . 'ROLLBACK TO s; COMMIT;');
 is(decided(), '', 'one shard is left: its commit alone');
-gives("SELECT current_setting('synchronous_commit')", 'on', 'the setting of the session is as it was');
+my $next_id = $coordinator->safe_psql('postgres', 'SELECT pg_snapshot_xmax(pg_current_snapshot())');
+run('BEGIN; ' . orders('no id', 0, 1) . "COMMIT; SELECT " . create('no id at all', 0, 1));
+gives('SELECT pg_snapshot_xmax(pg_current_snapshot())', $next_id, 'what the shards decide writes nothing here');
+is(made('no id') . ' ' . made('no id at all'), '110 110', '  and is there');
+decided();
 
 # Rows of commits are written without the executor, unless somebody would miss it.
 $coordinator->safe_psql('postgres', "CREATE TABLE public.seen (gid text); CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.seen VALUES (NEW.gid); RETURN NEW; END';
 	GRANT INSERT ON public.seen TO PUBLIC; CREATE TRIGGER see BEFORE INSERT ON order_store.commit_log FOR EACH ROW EXECUTE FUNCTION public.see()");
 $_->safe_psql('postgres', 'CREATE INDEX of_expression ON order_store.receipts (lower(gid))') for @shards;
-run('BEGIN; ' . orders('seen', 0, 1) . 'COMMIT;');
+run('BEGIN; INSERT INTO here VALUES (1); ' . orders('seen', 0, 1) . 'COMMIT; BEGIN; ' . orders('seen by shards', 0, 1) . 'COMMIT;');
 is($coordinator->safe_psql('postgres', 'SELECT count(*) FROM public.seen JOIN order_store.commit_log USING (gid)'), '1', 'a trigger on the commit log fires');
 is($_->safe_psql('postgres', "SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(*) FROM order_store.receipts WHERE lower(gid) >= ''"), $_->safe_psql('postgres', 'SELECT count(*) FROM order_store.receipts'), 'an index of an expression has all receipts') for @shards[ 0, 1 ];
 $coordinator->safe_psql('postgres', 'DROP TABLE public.seen; DROP FUNCTION public.see CASCADE');
 $_->safe_psql('postgres', 'DROP INDEX order_store.of_expression') for @shards;
-is(decided(), 'shards 00010000', '  decided as ever');
+is(decided(), 'shards 00010000 (0 1) coordinator', '  decided as ever');
 
 # --- what fails --------------------------------------------------------------------------------------------------
 
@@ -220,22 +235,17 @@ not_at_commit();
 sub prepare_again {
 	my ($key) = @_;
 	run('SELECT order_proc.recover(); BEGIN; ' . orders($key, 0, 1) . 'COMMIT;');
-	my $base = $coordinator->safe_psql('postgres', 'SELECT gid FROM order_store.commit_log');
+	my $base = $shards[1]->safe_psql('postgres', $receipts);
 	$shards[1]->safe_psql('postgres', "CREATE TABLE IF NOT EXISTS public.again (key text); BEGIN; INSERT INTO public.again VALUES ('$key'); PREPARE TRANSACTION '${base}_0001'");
 	return $base;
 }
 sub again { my ($key) = @_; return $shards[1]->safe_psql('postgres', "SELECT count(*) FROM public.again WHERE key = '$key'"); }
 
-prepare_again('remembered');
-recovered('1|committed', 'the commit log remembers');
-is(again('remembered'), '1', '  committed');
-prepare_again('forgotten');
-$coordinator->safe_psql('postgres', 'DELETE FROM order_store.commit_log');
-gives('SELECT decision FROM order_proc.in_doubt', 'commit', 'its row was lost in a crash: the receipt tells');
+prepare_again('proved');
+gives('SELECT decision FROM order_proc.in_doubt', 'commit', 'a receipt tells');
 recovered('1|committed', '  and it is committed');
-is(again('forgotten'), '1', '  it is there');
+is(again('proved'), '1', '  it is there');
 my $base = prepare_again('undecided');
-$coordinator->safe_psql('postgres', 'DELETE FROM order_store.commit_log');
 $_->safe_psql('postgres', "DELETE FROM order_store.receipts WHERE gid = '$base'") for @shards;
 $shards[0]->stop;
 run('SELECT order_proc.recover()');
@@ -247,19 +257,12 @@ $shards[1]->safe_psql('postgres', "BEGIN; INSERT INTO public.again VALUES ('unde
 recovered('1|rolled back', '  and a part that was out of reach in that round goes in another');
 my ($code, undef, $errors) = $shards[0]->psql('postgres', "SELECT order_proc.write_deciding_receipt('${base}_0000', 1)");
 like($errors, qr/duplicate key/, '  and a shard that comes late cannot prepare');
-$base = prepare_again('lost');
-$shards[1]->safe_psql('postgres', "ROLLBACK PREPARED '${base}_0001'");
-$shards[0]->safe_psql('postgres', "DELETE FROM order_store.receipts WHERE gid = '$base'");
-recovered('0|damaged', 'a shard that lost its commit is reported');
-$coordinator->safe_psql('postgres', 'DELETE FROM order_store.commit_log');
-
 # All have prepared, and nobody has told them more: that is the decision.
 sub prepare_both {
 	my ($key) = @_;
 	my $base = prepare_again($key);
 	my $receipt = $shards[1]->safe_psql('postgres', "SELECT receipt_key FROM order_store.receipts WHERE gid = '$base'");
 	$shards[1]->safe_psql('postgres', "ROLLBACK PREPARED '${base}_0001'");
-	$coordinator->safe_psql('postgres', 'DELETE FROM order_store.commit_log');
 	$shards[$_]->safe_psql('postgres', "CREATE TABLE IF NOT EXISTS public.again (key text); DELETE FROM order_store.receipts WHERE gid = '$base';
 		BEGIN; INSERT INTO public.again VALUES ('$key'); INSERT INTO order_store.receipts (gid, receipt_key) VALUES ('$base', $receipt); PREPARE TRANSACTION '${base}_000$_'") for 0, 1;
 	return $base;
@@ -293,6 +296,88 @@ $shards[1]->safe_psql('postgres', "ROLLBACK PREPARED '${base}_0001'");
 recovered('0|rolled back', 'who gives up has the first rolled back: the others follow');
 is($shards[0]->safe_psql('postgres', "SELECT count(*) FROM public.again WHERE key = 'undone'"), '0', '  nothing is there');
 
+# --- lost parts --------------------------------------------------------------------------------------------------
+
+# A transaction over all shards, with its receipts but those of some: as if these had been restored from a backup.
+sub lose {
+	my ($key, @lost) = @_;
+	run('SELECT order_proc.recover(); BEGIN; ' . orders($key, 0, 1, 2) . 'COMMIT;');
+	my $base = $shards[1]->safe_psql('postgres', $receipts);
+	$shards[$_]->safe_psql('postgres', "DELETE FROM order_store.receipts WHERE gid = '$base'") for @lost;
+	return $base;
+}
+my ($key_of_cluster) = $coordinator->safe_psql('postgres', "SELECT encode(secret, 'hex') FROM order_store.cluster");
+sub key { my ($base) = @_; return unpack 'q<', hmac_sha256($base, pack 'H*', $key_of_cluster); }
+
+# The first of the shards that decide is the one that is used last: 2.
+for my $lost ([0], [2], [ 0, 1 ], [ 1, 2 ]) {
+	my $it = join ' and ', @$lost;
+	my $wanted = join "\n", map { "$_|damaged" } @$lost;
+	my $base = lose("lost on $it", @$lost);
+	my ($present) = grep { my $n = $_; !grep { $_ == $n } @$lost } 0 .. 2;
+	if ($it eq '0') {
+		$shards[$present]->stop;
+		recovered('', 'a shard has lost its commit, and another is down: nothing is said yet');
+		$shards[$present]->start;
+	}
+	run('BEGIN; SELECT order_proc.recover(); SELECT order_proc.recover(); ROLLBACK;');
+	recovered($wanted, "lost by $it: reported, whatever was rolled back before");
+	gives("SELECT count(*), min(cardinality(shard_ids)) FROM order_store.commit_log WHERE damaged = '{" . join(',', @$lost) . "}'", '1|3', '  and kept in mind');
+	gives('SELECT shard_id, decision FROM order_proc.in_doubt ORDER BY 1', $wanted, '  by in_doubt as well');
+	recovered($wanted, '  again');
+	like(receipts(), qr/^$base $present( \d)?$/, '  the other receipts stay');
+	$coordinator->safe_psql('postgres', 'DELETE FROM order_store.commit_log');
+	recovered('', '  until the row is deleted');
+	is(receipts(), '', '  then they are forgotten');
+}
+
+# A shard that is restored after all.
+$base = lose('restored', 1);
+recovered('1|damaged', 'a shard has lost its part');
+recovered('1|damaged', '  (the others have it on record)');
+$shards[1]->safe_psql('postgres', "INSERT INTO order_store.receipts (gid, receipt_key) VALUES ('$base', @{[ key($base) ]})");
+recovered('', '  and found it again');
+recovered('', '  which is forgotten');
+is(receipts() . $coordinator->safe_psql('postgres', 'SELECT count(*) FROM order_store.commit_log'), '0', '  all of it');
+
+# Half forgotten: the first is marked, others are gone. With the mark nothing is missed.
+for my $gone ([], [0], [ 0, 1 ]) {
+	$base = lose('forgotten ' . @$gone, @$gone);
+	$shards[2]->safe_psql('postgres', "UPDATE order_store.receipts SET receipt_key = ~receipt_key WHERE gid = '$base'");
+	recovered('', 'who forgets dies behind the receipts of ' . @$gone . ' shards');
+	is(receipts(), '', '  the rest is forgotten');
+}
+# Nobody can make such a mark without the key.
+$base = lose('forged', 0);
+$shards[0]->safe_psql('postgres', "CREATE ROLE guest LOGIN; SET SESSION AUTHORIZATION guest; SELECT order_proc.write_deciding_receipt('${base}_0000', 1)");
+recovered('0|damaged', 'a forged receipt hides nothing');
+recovered('0|damaged', '  (on record)');
+$coordinator->safe_psql('postgres', 'DELETE FROM order_store.commit_log');
+recovered('', '  mended');
+is(receipts(), '', '  all is forgotten, the forged one as well');
+
+# Two of the three shards cannot be asked, or will not forget: what can be is done, and nothing is lost.
+$base = lose('steps');
+$shards[0]->safe_psql('postgres', "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''kept''; END'; CREATE TRIGGER keep BEFORE DELETE ON order_store.receipts FOR EACH ROW EXECUTE FUNCTION public.keep()");
+recovered('', 'a shard that does not forget a receipt');
+is(receipts(), "$base 0 2", '  that of the first stays, too');
+$shards[0]->safe_psql('postgres', 'DROP FUNCTION public.keep CASCADE');
+recovered('', '  until it does');
+is(receipts(), '', '  then both go');
+
+# Several at once, and sessions that commit in the meantime: nobody takes for lost what others forget.
+{
+	my $script = PostgreSQL::Test::Utils::tempdir() . '/busy.sql';
+	append_to_file($script, "BEGIN;\n" . join('', map { "SELECT order_proc.create_order_with_items($_, NULL, NULL, '{1}', '{1}', '{1}');\n" } 0, 1, 2) . "COMMIT;\n");
+	my $settle = PostgreSQL::Test::Utils::tempdir() . '/settle.sql';
+	append_to_file($settle, "SELECT action FROM order_proc.recover();\n");
+	my @runs = map { my ($file, $clients, $count) = @$_; my %run = (errors => '', output => ''); $run{run} = IPC::Run::start([ 'pgbench', '-n', '-c', $clients, '-t', $count, '-f', $file, $coordinator->connstr('postgres') ], '>', \$run{output}, '2>', \$run{errors}); \%run } [ $script, 2, 150 ], [ $settle, 3, 40 ];
+	for my $it (@runs) { ok(IPC::Run::finish($it->{run}), 'commits and three resolvers at once') or diag $it->{errors}; }
+	gives('SELECT count(*) FROM order_store.commit_log', '0', '  nothing is taken for lost');
+	recovered('', '  nor later');
+	is(receipts(), '', '  all is forgotten');
+}
+
 # --- prepared in the message of the call -------------------------------------------------------------------------
 
 # On shard N: what orders of the customer do when they are made.
@@ -305,8 +390,6 @@ CREATE TRIGGER at_call BEFORE INSERT ON order_store.orders FOR EACH ROW WHEN (NE
 SQL
 }
 sub not_at_call { $_->safe_psql('postgres', 'DROP TRIGGER IF EXISTS at_call ON order_store.orders') for @shards; }
-sub document { my ($key, @customers) = @_; return '[' . join(',', map { qq({"customer_id": $_, "product_ids": [1], "quantities": [1], "prices": [1], "idempotency_key": "$key"}) } @customers) . ']'; }
-sub create { my ($key, @customers) = @_; return "order_proc.create_orders('" . document($key, @customers) . "')"; }
 
 # Whether shard 0 was asked for the commit's part with its orders: those of shard 1 fail, so later it is not asked any more.
 sub asked_with_call {
@@ -345,7 +428,7 @@ not_at_call();
 gives('SELECT ' . create('alone', 0, 1, 2, 3, 4) . ' IS NOT NULL', 't', 'not alone, over three shards');
 run('SELECT order_proc.recover(); SELECT ' . create('all', 0, 1, 2, 3));
 is(made('all'), '211', 'alone, over three shards');
-is(decided(), 'shards 000000010002', '  and they decide');
+is(decided(), 'shards 000000010002 (0 1 2)', '  and they decide');
 gives("SELECT order_proc.outcome(1, 'all') > 0", 't', '  outcome knows it');
 refused('SELECT ' . create('refused', 0, 99, 1, 97), '23503', 'a customer that is not there');
 is(prepared() . ' ' . made('refused'), '000 000', '  all is rolled back at once');
@@ -522,8 +605,12 @@ is(prepared(), '000', 'nothing is prepared');
 
 # --- nothing grows -----------------------------------------------------------------------------------------------
 
+run('SELECT order_proc.recover()');
+$_->safe_psql('postgres', 'TRUNCATE order_store.receipts') for @shards;
 run(join "\n", map { 'BEGIN; ' . orders("grows $_", 0, 1) . 'COMMIT;' } 1 .. 30);
+run(join "\n", map { 'BEGIN; INSERT INTO here VALUES (1); ' . orders("grows here $_", 0, 1) . 'COMMIT;' } 1 .. 30);
 gives('SELECT count(*) FROM order_store.commit_log', '30', 'decisions stay without a worker');
+is($_->safe_psql('postgres', 'SELECT count(*) FROM order_store.receipts'), '60', 'and receipts') for @shards[ 0, 1 ];
 run('SELECT order_proc.recover()');
 sleep 5.5;
 run('SELECT order_proc.recover()');
@@ -532,7 +619,7 @@ is($_->safe_psql('postgres', 'SELECT count(*) FROM order_store.receipts'), '0', 
 $coordinator->append_conf('postgresql.conf', 'order_proc.recovery_worker = on');
 $coordinator->reload;
 run(join "\n", map { 'BEGIN; ' . orders("worked $_", 0, 1) . 'COMMIT;' } 1 .. 3);
-wait_for($coordinator, 'SELECT count(*) = 0 FROM order_store.commit_log');
+wait_for($_, 'SELECT count(*) = 0 FROM order_store.receipts') for @shards;
 pass('a session that commits starts the worker, which forgets');
 
 done_testing();
