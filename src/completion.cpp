@@ -6,6 +6,7 @@
 // between, and however many are at it: that of the first of the shards is marked as closed, which
 // tells that all had theirs; then those of the others go; then that of the first. So who reads the
 // others before the first, and finds the first open, knows that none of them was forgotten.
+#include "failpoints.hpp"
 #include "pg/args.hpp"
 #include "pg/error.hpp"
 #include "receipts.hpp"
@@ -212,7 +213,9 @@ void forget(std::span<ShardView> views, std::span<Transaction> complete, int pat
   step(views, complete, true, patience, [](const Transaction& transaction) -> Shards {
     return transaction.closed ? Shards{} : deciders_of(transaction).first(1);
   });
+  ORDER_PROC_FAILPOINT("forget_first_marked");
   step(views, complete, false, patience, others_of);
+  ORDER_PROC_FAILPOINT("forget_others_removed");
   step(views, complete, false, patience,
        [](const Transaction& transaction) { return deciders_of(transaction).first(1); });
 }

@@ -138,6 +138,33 @@ for my $break (sort keys %breaks) {
 	is($coordinator->safe_psql('postgres', "SELECT order_proc.outcome($customers[1], 'told1') IS NOT NULL"), 't', '  and the order is there');
 }
 
+# Receipts are forgotten in steps: what breaks in between leaves nothing that looks lost, and all is forgotten in the end.
+sub logged_receipts { return join ' ', map { $_->safe_psql('postgres', "SELECT count(*) FROM order_store.receipts WHERE gid LIKE 'opc3%' AND receipt_key <> 0") } @shards; }
+$coordinator->append_conf('postgresql.conf', 'order_proc.recovery_worker = off');
+$coordinator->reload;
+$coordinator->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'order_proc recovery worker')");
+$decides = 'shards';
+for my $point ('forget_first_marked', 'forget_others_removed') {
+	for my $break (sort keys %breaks) {
+		next unless $ENV{FAILURES_ALL} || $break =~ /kill -9 of the (?:coord|first)/;
+		my $what = "receipts are forgotten: $point, $break";
+		$coordinator->safe_psql('postgres', 'SELECT order_proc.recover()');
+		is($cluster->end_session($cluster->start_session(commands('r' . ++$serial . '-', 1, 0))), 'ok', "$what: an order");
+		is(logged_receipts(), '1 1 0', '  with receipts');
+		my $session = $cluster->start_session("SET order_proc.failpoint = '$point=pause'", 'SELECT action FROM order_proc.recover()');
+		my $pid = $cluster->reached($session);
+		ok($pid, '  the point is reached') or diag $session->{messages};
+		$breaks{$break}->($pid);
+		$cluster->release;
+		if ($break =~ /freezes|silent/) { sleep $freeze; $cluster->heal; }
+		$cluster->end_session($session);
+		$cluster->heal;
+		unlike($session->{output}, qr/damaged/, '  nothing is taken for lost');
+		is($coordinator->safe_psql('postgres', 'SELECT action FROM order_proc.recover(); SELECT action FROM order_proc.recover()'), '', '  nor later');
+		is(logged_receipts(), '0 0 0', '  all is forgotten');
+	}
+}
+
 my ($violations) = eval { $cluster->orders; [] } // [$@];
 is("@$violations", '', 'every order is whole and on its shard');
 is($coordinator->safe_psql('postgres', 'SELECT count(*) FROM order_proc.in_doubt'), '0', 'nothing is in doubt');
