@@ -2,10 +2,9 @@
 // there is. When each of the shards has one, all have committed; a shard that has none, and nothing
 // prepared, while another has one has lost its part.
 //
-// Receipts are forgotten in an order that lets nobody take the one for the other, whatever dies in
-// between, and however many are at it: that of the first of the shards is marked as closed, which
-// tells that all had theirs; then those of the others go; then that of the first. So who reads the
-// others before the first, and finds the first open, knows that none of them was forgotten.
+// Receipts are forgotten in steps that nobody can take for a loss, whatever dies in between, and
+// however many are at it; see core/lost_parts.hpp.
+#include "core/lost_parts.hpp"
 #include "failpoints.hpp"
 #include "pg/args.hpp"
 #include "pg/error.hpp"
@@ -17,7 +16,7 @@ namespace order_proc {
 
 namespace {
 
-/// What was marked or removed must stay so before the next step.
+/// What was closed or removed must stay so before the next step.
 constexpr const char* close_query =
     "UPDATE order_store.receipts AS r SET receipt_key = OPERATOR(pg_catalog.~) m.receipt_key FROM "
     "ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), "
@@ -47,13 +46,12 @@ std::span<const std::uint16_t> deciders_of(const Transaction& transaction) {
   return {transaction.numbers.deciders.data(), transaction.numbers.decider_count};
 }
 
-/// The first of the shards comes last.
-std::span<const std::uint16_t> others_of(const Transaction& transaction) {
-  return deciders_of(transaction).subspan(1);
+std::span<const std::uint16_t> first_of(const Transaction& transaction) {
+  return deciders_of(transaction).first(1);
 }
 
-int first_of(const Transaction& transaction) {
-  return transaction.numbers.deciders[0];
+std::span<const std::uint16_t> others_of(const Transaction& transaction) {
+  return deciders_of(transaction).subspan(1);
 }
 
 struct Transactions {
@@ -209,15 +207,13 @@ void step(std::span<ShardView> views, std::span<Transaction> transactions, bool 
 }
 
 void forget(std::span<ShardView> views, std::span<Transaction> complete, int patience) {
-  using Shards = std::span<const std::uint16_t>;
-  step(views, complete, true, patience, [](const Transaction& transaction) -> Shards {
-    return transaction.closed ? Shards{} : deciders_of(transaction).first(1);
+  step(views, complete, true, patience, [](const Transaction& transaction) {
+    return transaction.closed ? std::span<const std::uint16_t>{} : first_of(transaction);
   });
-  ORDER_PROC_FAILPOINT("forget_first_marked");
+  ORDER_PROC_FAILPOINT("forget_first_closed");
   step(views, complete, false, patience, others_of);
   ORDER_PROC_FAILPOINT("forget_others_removed");
-  step(views, complete, false, patience,
-       [](const Transaction& transaction) { return deciders_of(transaction).first(1); });
+  step(views, complete, false, patience, first_of);
 }
 
 // --- what is lost ------------------------------------------------------------------------------
@@ -225,35 +221,26 @@ void forget(std::span<ShardView> views, std::span<Transaction> complete, int pat
 /// Three looks for receipts, one after the other.
 using Looks = std::array<std::span<const Receipt>, 3>;
 
-/// Shards that have lost the transaction.
-struct Lost {
-  std::array<int32, core::most_deciders> shards;
-  std::size_t count;
-};
-
-Lost lost_by(const Transaction& transaction, const Looks& looks) {
-  const auto has = [&](std::size_t look, int shard) {
-    return receipt_of(looks[look], transaction.base, shard) != nullptr;
-  };
-  const auto is_closed = [&](int shard) {
-    return std::any_of(looks.begin(), looks.end(), [&](std::span<const Receipt> look) {
-      const Receipt* const receipt = receipt_of(look, transaction.base, shard);
-      return receipt != nullptr && receipt->closed;
-    });
-  };
+/// Shards that have lost the transaction, in the caller's array.
+std::span<int32> lost_by(const Transaction& transaction, const Looks& looks,
+                         std::span<int32> room) {
   const auto deciders = deciders_of(transaction);
-  const auto others = others_of(transaction);
-  Lost lost{};
-  if (std::any_of(deciders.begin(), deciders.end(), is_closed)) return lost;
-  const bool has_first = has(1, first_of(transaction));
-  // That of the first goes behind the others: it was not forgotten as long as they are there.
-  if (!has_first &&
-      std::none_of(others.begin(), others.end(), [&](int shard) { return has(2, shard); }))
-    return lost;
-  if (!has_first) lost.shards[lost.count++] = first_of(transaction);
-  for (const int shard : others)
-    if (!has(has_first ? 0 : 2, shard)) lost.shards[lost.count++] = shard;
-  return lost;
+  std::array<std::array<core::ReceiptState, core::most_deciders>, 3> states;
+  for (std::size_t look = 0; look < looks.size(); ++look)
+    for (std::size_t at = 0; at < deciders.size(); ++at) {
+      const Receipt* const receipt = receipt_of(looks[look], transaction.base, deciders[at]);
+      states[look][at] = receipt == nullptr ? core::ReceiptState::none
+                         : receipt->closed  ? core::ReceiptState::closed
+                                            : core::ReceiptState::open;
+    }
+  const auto part = [&](std::size_t look) {
+    return core::ReceiptLook(states[look]).first(deciders.size());
+  };
+  const std::array<core::ReceiptLook, 3> parts{part(0), part(1), part(2)};
+  std::size_t count = 0;
+  for (std::size_t at = 0; at < deciders.size(); ++at)
+    if (core::has_lost(parts, at)) room[count++] = deciders[at];
+  return room.first(count);
 }
 
 /// Whether it is known of all its shards that they do not have it prepared.
@@ -284,13 +271,14 @@ int tell_lost(const Store& store, const Cluster& cluster, std::span<ShardView> v
   for (const Transaction& transaction : incomplete) {
     CHECK_FOR_INTERRUPTS();
     if (!is_among(asked, transaction.base) || !is_over(transaction, views, prepared)) continue;
-    const Lost lost = lost_by(transaction, looks);
-    if (lost.count == 0) continue;
+    std::array<int32, core::most_deciders> room;
+    const auto lost = lost_by(transaction, looks, room);
+    if (lost.empty()) continue;
     std::array<int32, core::most_deciders> all;
     const auto deciders = deciders_of(transaction);
     std::copy(deciders.begin(), deciders.end(), all.begin());
-    tell_damage(store, {transaction.base, true, std::span(all).first(deciders.size())}, false,
-                std::span(lost.shards).first(lost.count), results);
+    tell_damage(store, {transaction.base, true, std::span(all).first(deciders.size())}, false, lost,
+                results);
   }
   return static_cast<int>(count);
 }

@@ -144,7 +144,7 @@ $coordinator->append_conf('postgresql.conf', 'order_proc.recovery_worker = off')
 $coordinator->reload;
 $coordinator->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'order_proc recovery worker')");
 $decides = 'shards';
-for my $point ('forget_first_marked', 'forget_others_removed') {
+for my $point ('forget_first_closed', 'forget_others_removed') {
 	for my $break (sort keys %breaks) {
 		next unless $ENV{FAILURES_ALL} || $break =~ /kill -9 of the (?:coord|first)/;
 		my $what = "receipts are forgotten: $point, $break";
