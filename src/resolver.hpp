@@ -55,7 +55,7 @@ struct Left {
   int in_doubt;   ///< prepared and not settled, those that still run apart
   int decisions;  ///< in the commit log, those that still run apart
   int unreached;  ///< shards
-  bool more;      ///< to be done at once
+  bool more;      ///< to be forgotten than a round takes
 };
 
 /// One round over all shards. Rows go to `results` when there is one, else to the server's log.

@@ -1,9 +1,8 @@
-// One worker per database settles what is in doubt: once a second, from 100 ms on while something
-// is, or a shard cannot be reached, which may have something, and at once while there is more to
-// forget than a round takes. With the library in
-// shared_preload_libraries a launcher starts the workers of all databases that coordinate a
-// cluster, after a crash and after a promotion as well; without it the first session that uses
-// shards does. A worker acts as the owner of the store.
+// One worker per database settles what is in doubt: once a second, and from 100 ms on while
+// something is, or a shard cannot be reached, which may have something, or there is more to forget
+// than a round takes. With the library in shared_preload_libraries a launcher starts the workers of
+// all databases that coordinate a cluster, after a crash and after a promotion as well; without it
+// the first session that uses shards does. A worker acts as the owner of the store.
 //
 // It gives way to DROP DATABASE and the like: whoever wants the database for himself holds a lock
 // on it, which a worker looks for.
@@ -27,7 +26,7 @@ bool wanted = true;  ///< a session looks once for a worker
 
 constexpr int tick = 1000;
 constexpr int shortest_pause = 50;
-constexpr int longest_pause = 500;  ///< while something may be in doubt
+constexpr int longest_pause = 500;  ///< while there is something to do
 constexpr int patience = 1000;
 /// A worker that a session started leaves when it had nothing to do for so long.
 constexpr int most_idle_ticks = 60;
@@ -137,12 +136,13 @@ void work(bool launched) {
   while (enabled && !database_is_wanted()) {
     const Round round = run_transaction();
     if (round.error == 0 ? !round.left : is_final(round.error)) return;
-    const bool busy = round.error != 0 || round.left->in_doubt > 0 || round.left->unreached > 0;
+    const bool busy = round.error != 0 || round.left->in_doubt > 0 || round.left->unreached > 0 ||
+                      round.left->more;
     const bool idle = !busy && round.left->decisions == 0;
     idle_ticks = idle ? idle_ticks + 1 : 0;
     if (!launched && idle_ticks > most_idle_ticks) return;
     next_pause = busy ? std::min(next_pause * 2, longest_pause) : shortest_pause;
-    pause(busy || round.left->more ? next_pause : tick);
+    pause(busy ? next_pause : tick);
   }
 }
 
