@@ -310,7 +310,7 @@ my ($key_of_cluster) = $coordinator->safe_psql('postgres', "SELECT encode(secret
 sub key { my ($base) = @_; return unpack 'q<', hmac_sha256($base, pack 'H*', $key_of_cluster); }
 
 # The first of the shards that decide is the one that is used last: 2.
-for my $lost ([0], [2], [ 0, 1 ], [ 1, 2 ]) {
+for my $lost ([0], [2], [ 0, 1 ]) {
 	my $it = join ' and ', @$lost;
 	my $wanted = join "\n", map { "$_|damaged" } @$lost;
 	my $base = lose("lost on $it", @$lost);
@@ -371,7 +371,7 @@ is(receipts(), '', '  then both go');
 	append_to_file($script, "BEGIN;\n" . join('', map { "SELECT order_proc.create_order_with_items($_, NULL, NULL, '{1}', '{1}', '{1}');\n" } 0, 1, 2) . "COMMIT;\n");
 	my $settle = PostgreSQL::Test::Utils::tempdir() . '/settle.sql';
 	append_to_file($settle, "SELECT action FROM order_proc.recover();\n");
-	my @runs = map { my ($file, $clients, $count) = @$_; my %run = (errors => '', output => ''); $run{run} = IPC::Run::start([ 'pgbench', '-n', '-c', $clients, '-t', $count, '-f', $file, $coordinator->connstr('postgres') ], '>', \$run{output}, '2>', \$run{errors}); \%run } [ $script, 2, 150 ], [ $settle, 3, 40 ];
+	my @runs = map { my ($file, $clients, $count) = @$_; my %run = (errors => '', output => ''); $run{run} = IPC::Run::start([ 'pgbench', '-n', '-c', $clients, '-t', $count, '-f', $file, $coordinator->connstr('postgres') ], '>', \$run{output}, '2>', \$run{errors}); \%run } [ $script, 2, 60 ], [ $settle, 3, 20 ];
 	for my $it (@runs) { ok(IPC::Run::finish($it->{run}), 'commits and three resolvers at once') or diag $it->{errors}; }
 	gives('SELECT count(*) FROM order_store.commit_log', '0', '  nothing is taken for lost');
 	recovered('', '  nor later');

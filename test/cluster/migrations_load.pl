@@ -173,13 +173,14 @@ sub lock_waits
 	return (scalar @waits, $longest);
 }
 
-# Kills the backfill three times, each time with a share of its rows left.
+# Kills the backfill three times, each time with a share of its rows left: so much that it is not at its end when the machine stands still
+# for seconds.
 sub backfill_with_kills
 {
 	my $left = 'SELECT count(*) FROM order_store.customers WHERE name IS NOT NULL AND first_name IS NULL AND last_name IS NULL';
 	my $all = sql($left);
-	my $call = $customers < 200_000 ? "CALL order_proc.backfill_customer_names(200, '60 ms')" : 'CALL order_proc.backfill_customer_names()';
-	foreach my $kill ([ 0.75, 'pg_terminate_backend' ], [ 0.5, 'pg_cancel_backend' ], [ 0.25, 'pg_terminate_backend' ])
+	my $call = $customers < 200_000 ? "CALL order_proc.backfill_customer_names(200, '120 ms')" : 'CALL order_proc.backfill_customer_names()';
+	foreach my $kill ([ 0.9, 'pg_terminate_backend' ], [ 0.8, 'pg_cancel_backend' ], [ 0.7, 'pg_terminate_backend' ])
 	{
 		my ($share, $how) = @$kill;
 		my ($out, $err) = ('', '');
