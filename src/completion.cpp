@@ -16,17 +16,6 @@ namespace order_proc {
 
 namespace {
 
-/// What was closed or removed must stay so before the next step.
-constexpr const char* close_query =
-    "UPDATE order_store.receipts AS r SET receipt_key = OPERATOR(pg_catalog.~) m.receipt_key FROM "
-    "ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), "
-    "pg_catalog.unnest($2::pg_catalog.int8[])) AS m (gid, receipt_key), "
-    "pg_catalog.set_config('synchronous_commit', 'on', true) WHERE r.gid OPERATOR(pg_catalog.=) "
-    "m.gid AND r.receipt_key OPERATOR(pg_catalog.=) m.receipt_key";
-constexpr const char* remove_query =
-    "DELETE FROM order_store.receipts AS r USING pg_catalog.set_config('synchronous_commit', 'on', "
-    "true) WHERE r.gid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])";
-
 /// A listed receipt and where.
 struct Entry {
   ListedReceipt* receipt;
@@ -42,15 +31,17 @@ struct Transaction {
   bool failed;  ///< a step towards forgetting it
 };
 
-std::span<const std::uint16_t> deciders_of(const Transaction& transaction) {
-  return {transaction.numbers.deciders.data(), transaction.numbers.decider_count};
+using Shards = std::span<const std::uint16_t>;
+
+Shards deciders_of(const Transaction& transaction) {
+  return core::deciders_of(transaction.numbers);
 }
 
-std::span<const std::uint16_t> first_of(const Transaction& transaction) {
+Shards first_of(const Transaction& transaction) {
   return deciders_of(transaction).first(1);
 }
 
-std::span<const std::uint16_t> others_of(const Transaction& transaction) {
+Shards others_of(const Transaction& transaction) {
   return deciders_of(transaction).subspan(1);
 }
 
@@ -144,30 +135,12 @@ Found look_through(const Store& store, const Cluster& cluster, std::span<Entry> 
 
 // --- forgetting --------------------------------------------------------------------------------
 
-/// What each shard is told: arrays as texts.
-struct Order {
-  StringInfoData bases;
-  StringInfoData keys;
-};
-
-void add(StringInfoData& array, const char* text) {
-  appendStringInfo(&array, "%c%s", array.len == 0 ? '{' : ',', text);
-}
-
-bool failed(const remote::Connection& connection) {
-  return connection.in_flight || connection.lost || connection.error != nullptr;
-}
-
 /// One step on all shards at once: `shards(transaction)` are those that take it for a transaction.
 /// Where one of them does not, the transaction has failed.
 template <typename F>
-void step(std::span<ShardView> views, std::span<Transaction> transactions, bool closing,
+void step(std::span<ShardView> views, std::span<Transaction> transactions, Change change,
           int patience, F&& shards) {
-  auto* const orders = static_cast<Order*>(palloc0(sizeof(Order) * (views.size() + 1)));
-  for (std::size_t i = 0; i < views.size(); ++i) {
-    initStringInfo(&orders[i].bases);
-    initStringInfo(&orders[i].keys);
-  }
+  const auto changes = begin_changes(views);
   const auto for_each_view = [&](Transaction& transaction, auto&& use) {
     for (const int shard : shards(std::as_const(transaction))) {
       const ShardView* const view = view_of(views, shard);
@@ -181,39 +154,24 @@ void step(std::span<ShardView> views, std::span<Transaction> transactions, bool 
     CHECK_FOR_INTERRUPTS();
     if (transaction.failed) continue;
     for_each_view(transaction, [&](std::size_t at) {
-      add(orders[at].bases, transaction.base);
-      if (closing) add(orders[at].keys, psprintf(INT64_FORMAT, transaction.key));
+      add_to_array(changes[at].bases, transaction.base);
+      if (change == Change::close)
+        add_to_array(changes[at].keys, psprintf(INT64_FORMAT, transaction.key));
     });
   }
-  for (std::size_t i = 0; i < views.size(); ++i) {
-    if (orders[i].bases.len == 0) continue;
-    appendStringInfoChar(&orders[i].bases, '}');
-    appendStringInfoChar(&orders[i].keys, '}');
-    const std::array<const char*, 2> values{orders[i].bases.data, orders[i].keys.data};
-    remote::queue_text(*views[i].connection, closing ? close_query : remove_query,
-                       remote::Step::call, {{}, std::span(values).first(closing ? 2 : 1), {}, {}});
-    remote::send(*views[i].connection);
-  }
-  const remote::Deadline deadline = remote::after_milliseconds(patience);
-  for (std::size_t i = 0; i < views.size(); ++i) {
-    ShardView& view = views[i];
-    if (orders[i].bases.len == 0) continue;
-    while (remote::next_result(*view.connection, remote::Interrupts::serve, deadline) != nullptr) {
-    }
-    if (failed(*view.connection)) give_up(view, pstrdup(remote::error_message(*view.connection)));
-  }
+  change_receipts(views, changes, change, patience);
   // Those of a shard that failed.
   for (Transaction& transaction : transactions) for_each_view(transaction, [](std::size_t) {});
 }
 
 void forget(std::span<ShardView> views, std::span<Transaction> complete, int patience) {
-  step(views, complete, true, patience, [](const Transaction& transaction) {
-    return transaction.closed ? std::span<const std::uint16_t>{} : first_of(transaction);
+  step(views, complete, Change::close, patience, [](const Transaction& transaction) {
+    return transaction.closed ? Shards{} : first_of(transaction);
   });
   ORDER_PROC_FAILPOINT("forget_first_closed");
-  step(views, complete, false, patience, others_of);
+  step(views, complete, Change::remove, patience, others_of);
   ORDER_PROC_FAILPOINT("forget_others_removed");
-  step(views, complete, false, patience, first_of);
+  step(views, complete, Change::remove, patience, first_of);
 }
 
 // --- what is lost ------------------------------------------------------------------------------
@@ -301,7 +259,7 @@ void close_receipts(const Cluster& cluster, std::span<ShardView> views,
     if (const auto numbers = numbers_of(base))
       transactions.list[transactions.count++] = {base, *numbers, receipt_key(cluster, base), false,
                                                  false};
-  step(views, transactions.span(), true, patience, deciders_of);
+  step(views, transactions.span(), Change::close, patience, deciders_of);
 }
 
 }  // namespace order_proc

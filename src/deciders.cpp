@@ -53,15 +53,11 @@ bool is_open(const Cluster& cluster, const Orphan& orphan) {
          orphan.numbers.coordinator == static_cast<uint64>(cluster.coordinator_id);
 }
 
-std::span<const std::uint16_t> deciders_of(const Orphan& orphan) {
-  return {orphan.numbers.deciders.data(), orphan.numbers.decider_count};
-}
-
 /// The shard that is asked about a transaction that cannot be committed (yet): one that has not
 /// prepared. no_shard when there is none, or it cannot be told.
 int shard_without(const Orphan& orphan, std::span<const ShardView> views,
                   std::span<const Look> looks) {
-  for (const int shard : deciders_of(orphan)) {
+  for (const int shard : core::deciders_of(orphan.numbers)) {
     const ShardView* const view = view_of(views, shard);
     if (view == nullptr || view->connection == nullptr) continue;
     const Look& look = looks[static_cast<std::size_t>(view - views.data())];
@@ -72,7 +68,7 @@ int shard_without(const Orphan& orphan, std::span<const ShardView> views,
 
 bool all_have_prepared(const Orphan& orphan, std::span<const ShardView> views,
                        std::span<const Look> looks) {
-  const auto deciders = deciders_of(orphan);
+  const auto deciders = core::deciders_of(orphan.numbers);
   return std::all_of(deciders.begin(), deciders.end(), [&](int shard) {
     const ShardView* const view = view_of(views, shard);
     return view != nullptr &&

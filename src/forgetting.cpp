@@ -30,9 +30,16 @@ pg::Statement note_damage{
     "l.damaged IS DISTINCT FROM $2",
     TEXTOID, INT4ARRAYOID};
 
-constexpr const char* forget_receipts_query =
-    "DELETE FROM order_store.receipts AS r WHERE r.gid OPERATOR(pg_catalog.=) ANY "
-    "($1::pg_catalog.text[])";
+/// What was changed must stay so before anything that goes by it.
+constexpr const char* close_receipts_query =
+    "UPDATE order_store.receipts AS r SET receipt_key = OPERATOR(pg_catalog.~) m.receipt_key FROM "
+    "ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), "
+    "pg_catalog.unnest($2::pg_catalog.int8[])) AS m (gid, receipt_key), "
+    "pg_catalog.set_config('synchronous_commit', 'on', true) WHERE r.gid OPERATOR(pg_catalog.=) "
+    "m.gid AND r.receipt_key OPERATOR(pg_catalog.=) m.receipt_key";
+constexpr const char* remove_receipts_query =
+    "DELETE FROM order_store.receipts AS r USING pg_catalog.set_config('synchronous_commit', 'on', "
+    "true) WHERE r.gid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])";
 
 /// Version 1.7 wrote none.
 bool leaves_receipts(const char* base) {
@@ -234,27 +241,48 @@ void forget_receipts(const Store& store, const Cluster& cluster,
                        [&](const Look& look) { return is_among(look.bases, base); });
   };
   const auto decided_since = decided_receipts(store, views);
-  for (const ShardView& view : views) {
-    StringInfoData gone;
-    initStringInfo(&gone);
-    for (const auto& [base, key, proved] : view.receipts) {
+  const auto changes = begin_changes(views);
+  for (std::size_t i = 0; i < views.size(); ++i)
+    for (const auto& [base, key, proved] : views[i].receipts) {
       CHECK_FOR_INTERRUPTS();
-      if (proved || is_among(decided, base) || is_among(decided_since, base) || is_prepared(base))
-        continue;
-      appendStringInfo(&gone, "%c%s", gone.len == 0 ? '{' : ',', base);
+      if (!proved && !is_among(decided, base) && !is_among(decided_since, base) &&
+          !is_prepared(base))
+        add_to_array(changes[i].bases, base);
     }
-    if (gone.len == 0) continue;
-    appendStringInfoChar(&gone, '}');
-    const std::array<const char*, 1> values{gone.data};
-    remote::queue_text(*view.connection, forget_receipts_query, remote::Step::control,
-                       {{}, values, {}, {}});
-    remote::send(*view.connection);
+  change_receipts(views, changes, Change::remove, patience);
+}
+
+std::span<ReceiptChange> begin_changes(std::span<const ShardView> views) {
+  auto* const changes =
+      static_cast<ReceiptChange*>(palloc(sizeof(ReceiptChange) * (views.size() + 1)));
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    initStringInfo(&changes[i].bases);
+    initStringInfo(&changes[i].keys);
+  }
+  return {changes, views.size()};
+}
+
+void change_receipts(std::span<ShardView> views, std::span<ReceiptChange> changes, Change change,
+                     int patience) {
+  const bool closing = change == Change::close;
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    if (changes[i].bases.len == 0) continue;
+    const std::array<const char*, 2> values{end_array(changes[i].bases),
+                                            end_array(changes[i].keys)};
+    remote::queue_text(*views[i].connection, closing ? close_receipts_query : remove_receipts_query,
+                       remote::Step::call, {{}, std::span(values).first(closing ? 2 : 1), {}, {}});
+    remote::send(*views[i].connection);
   }
   const remote::Deadline deadline = remote::after_milliseconds(patience);
-  for (const ShardView& view : views) {
-    (void)remote::next_result(*view.connection, remote::Interrupts::serve, deadline);
-    if (view.connection->in_flight || view.connection->lost)
-      remote::close_connection(*view.connection);
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    if (changes[i].bases.len == 0) continue;
+    remote::Connection& connection = *views[i].connection;
+    while (remote::next_result(connection, remote::Interrupts::serve, deadline) != nullptr) {
+    }
+    if (connection.in_flight)
+      give_up(views[i], "it does not answer");
+    else if (connection.lost || connection.error != nullptr)
+      give_up(views[i], pstrdup(remote::error_message(connection)));
   }
 }
 

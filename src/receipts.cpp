@@ -112,8 +112,8 @@ Datum order_proc_write_deciding_receipt(PG_FUNCTION_ARGS) {
   const pg::Value key(Int64GetDatum(args.get_int64(1, "receipt_key")));
   const Store& store = open_tables_for_anyone({Table::cluster, Table::receipts});
   const core::Gid numbers = own_gid(cluster_without_slots(store), gid.view());
-  const auto* const end = numbers.deciders.data() + numbers.decider_count;
-  if (std::find(numbers.deciders.data(), end, numbers.shard) == end)
+  const auto deciders = core::deciders_of(numbers);
+  if (std::find(deciders.begin(), deciders.end(), numbers.shard) == deciders.end())
     ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
             errmsg("\"%s\" is not decided by this shard and others", pg::shown(gid.view())),
             errhint("A commit of the coordinator calls this."));

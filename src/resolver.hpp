@@ -114,6 +114,10 @@ std::span<const char* const> sort_texts(std::span<const char* const> texts);
 bool is_among(std::span<const char* const> sorted, const char* text);
 Datum text_array(std::span<const char* const> texts);
 
+/// Makes the text of an array, for a shard, of texts that need no quotes.
+void add_to_array(StringInfoData& array, const char* text);
+const char* end_array(StringInfoData& array);
+
 /// A row for `results`, or a line in the server's log.
 void report(const pg::ResultSet* results, const char* gid, int shard_id, const char* action);
 
@@ -153,6 +157,21 @@ bool log_is_changed();
 
 /// Decided transactions among the receipts.
 std::span<const char* const> decided_receipts(const Store& store, std::span<const ShardView> views);
+
+/// What a shard is to do with receipts.
+struct ReceiptChange {
+  StringInfoData bases;
+  StringInfoData keys;  ///< with Change::close
+};
+enum class Change { close, remove };
+
+/// Room for one on each shard, empty.
+std::span<ReceiptChange> begin_changes(std::span<const ShardView> views);
+
+/// Has the shards change receipts, all at once and for good. One that does not is not reached any
+/// more.
+void change_receipts(std::span<ShardView> views, std::span<ReceiptChange> changes, Change change,
+                     int patience);
 
 /// Removes receipts of transactions that are not `decided` any more, but those that are proved.
 void forget_receipts(const Store& store, const Cluster& cluster,

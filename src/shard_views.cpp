@@ -235,6 +235,15 @@ std::span<ShardView> view_shards(const Store& store, const Cluster& cluster, int
   return search.views;
 }
 
+void add_to_array(StringInfoData& array, const char* text) {
+  appendStringInfo(&array, "%c%s", array.len == 0 ? '{' : ',', text);
+}
+
+const char* end_array(StringInfoData& array) {
+  appendStringInfoString(&array, array.len == 0 ? "{}" : "}");
+  return array.data;
+}
+
 const ShardView* view_of(std::span<const ShardView> views, int shard_id) {
   const auto at = static_cast<std::size_t>(shard_id);
   return at < views.size() && views[at].target.shard_id == shard_id ? &views[at] : nullptr;
@@ -247,14 +256,11 @@ bool all_reached(std::span<const ShardView> views) {
 
 namespace {
 
-/// The array as text; names of transactions need no quotes.
 const char* array_of(std::span<const char* const> bases) {
   StringInfoData text;
   initStringInfo(&text);
-  for (const char* const base : bases)
-    appendStringInfo(&text, "%c%s", text.len == 0 ? '{' : ',', base);
-  appendStringInfoString(&text, text.len == 0 ? "{}" : "}");
-  return text.data;
+  for (const char* const base : bases) add_to_array(text, base);
+  return end_array(text);
 }
 
 /// The same text among `sorted`; null when it is not there.

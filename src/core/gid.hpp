@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 
 namespace order_proc::core {
@@ -27,6 +28,10 @@ struct Gid {
   std::uint32_t decider_count = 0;                      ///< 0: the coordinator does
   friend constexpr bool operator==(const Gid&, const Gid&) noexcept = default;
 };
+
+constexpr std::span<const std::uint16_t> deciders_of(const Gid& gid) noexcept {
+  return std::span(gid.deciders).first(gid.decider_count);
+}
 
 inline constexpr std::string_view gid_prefix = "opc2_";
 inline constexpr std::string_view decided_gid_prefix = "opc3_";

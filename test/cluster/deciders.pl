@@ -611,8 +611,10 @@ run(join "\n", map { 'BEGIN; ' . orders("grows $_", 0, 1) . 'COMMIT;' } 1 .. 30)
 run(join "\n", map { 'BEGIN; INSERT INTO here VALUES (1); ' . orders("grows here $_", 0, 1) . 'COMMIT;' } 1 .. 30);
 gives('SELECT count(*) FROM order_store.commit_log', '30', 'decisions stay without a worker');
 is($_->safe_psql('postgres', 'SELECT count(*) FROM order_store.receipts'), '60', 'and receipts') for @shards[ 0, 1 ];
-run('SELECT order_proc.recover()');
 sleep 5.5;
+run('BEGIN; SELECT order_proc.recover(); SELECT order_proc.recover(); ROLLBACK;');
+gives('SELECT count(*) FROM order_store.commit_log', '30', 'recover() forgets them, and is rolled back: they are there again');
+recovered('', '  and so are their receipts');
 run('SELECT order_proc.recover()');
 gives('SELECT count(*) FROM order_store.commit_log', '0', 'recover() forgets them');
 is($_->safe_psql('postgres', 'SELECT count(*) FROM order_store.receipts'), '0', 'and their receipts') for @shards;

@@ -154,6 +154,8 @@ for my $point ('forget_first_closed', 'forget_others_removed') {
 		my $session = $cluster->start_session("SET order_proc.failpoint = '$point=pause'", 'SELECT action FROM order_proc.recover()');
 		my $pid = $cluster->reached($session);
 		ok($pid, '  the point is reached') or diag $session->{messages};
+		my $restore_point = ($coordinator->psql('postgres', "SET lock_timeout = 100; SELECT order_proc.create_restore_point('between')"))[2];
+		like($restore_point, qr/lock timeout/, '  no restore point comes in between');
 		$breaks{$break}->($pid);
 		$cluster->release;
 		if ($break =~ /freezes|silent/) { sleep $freeze; $cluster->heal; }
