@@ -291,6 +291,20 @@ $base = prepare_both('in turn');
 	run('SELECT order_proc.recover()');
 	is(prepared() . ' ' . again('in turn'), '000 1', '  and follow it');
 }
+# One of the others cannot: its part is prepared, not lost.
+$base = prepare_both('other waits');
+{
+	my $holder = session("BEGIN; SELECT order_proc.register_coordinator(coordinator_id, shard_id, 99, 1) FROM order_store.cluster; SELECT 'holds';", node => $shards[0]);
+	$holder->{run}->pump until $holder->{output} =~ /holds/;
+	recovered('1|committed', 'another than the first waits at the fence: the first commits');
+	recovered('', '  and nothing is taken for lost');
+	is(prepared() . ' ' . receipts(), "100 $base 1", '  the receipt stays');
+	$holder->{input} .= "ROLLBACK;\n\\q\n";
+	ended($holder);
+	wait_for($shards[0], "SELECT count(*) = 0 FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()");
+	run('SELECT order_proc.recover()');
+	is(prepared() . ' ' . receipts() . $shards[0]->safe_psql('postgres', "SELECT count(*) FROM public.again WHERE key = 'other waits'"), '000 1', '  until it follows');
+}
 $base = prepare_both('undone');
 $shards[1]->safe_psql('postgres', "ROLLBACK PREPARED '${base}_0001'");
 recovered('0|rolled back', 'who gives up has the first rolled back: the others follow');
