@@ -3,6 +3,7 @@
 #
 #   make PG_CONFIG=/path/to/pg_config CXX=clang++ EXTRA_CXXFLAGS=-Werror
 #   make order_proc.so        the library alone, without the lints
+#   make PCH=1                the same with PostgreSQL's headers compiled once: half the time
 #   make lint                 every lint, also those that need clang-format
 #   make installcheck         everything that needs a server; or one kind of it:
 #   make installcheck-sql installcheck-isolation installcheck-cluster installcheck-failures
@@ -36,7 +37,7 @@ ISOLATION     := $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test
 ISOLATION_OPTS = --inputdir=test/isolation
 PROVE_TESTS   := $(sort $(wildcard test/cluster/*.pl))
 TAP_TESTS     := $(if $(PROVE_TESTS),1)
-EXTRA_CLEAN    = $(DEPS) output
+EXTRA_CLEAN    = $(DEPS) $(wildcard $(PRECOMPILED)*) output
 
 # Bitcode gains nothing (JIT does not inline extension code) and PGXS would compile it without our flags.
 override with_llvm = no
@@ -45,6 +46,16 @@ include $(PGXS)
 
 -include $(DEPS)
 $(OBJS): Makefile
+
+# Both compilers find it by the name that they are told to include.
+PRECOMPILED = precompiled.hpp
+ifdef PCH
+$(GLUE_OBJS): $(PRECOMPILED).gch
+$(GLUE_OBJS): private override CPPFLAGS := -include $(PRECOMPILED) $(CPPFLAGS)
+$(PRECOMPILED).gch: src/pg/postgres.hpp Makefile
+	echo '#include "pg/postgres.hpp"' >$(PRECOMPILED)
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -x c++-header -o $@ $(PRECOMPILED)
+endif
 $(shlib): src/order_proc.map
 
 all: lint-build

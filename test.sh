@@ -79,7 +79,8 @@ pgxs() {
   as_user_limited make -C "$tree" EXTRA_CXXFLAGS=-Werror PG_CONFIG="$pg_config" "$@"
 }
 
-compile() { pgxs "$1" CXX="$2" -j "$(nproc)" all; }
+# compile FOLDER COMPILER [ARGUMENT...]: one of the two as packagers do, without headers that are compiled before.
+compile() { pgxs "$1" CXX="$2" "${@:3}" -j "$(nproc)" all; }
 # lints FOLDER COMPILER TARGET...
 lints() { pgxs "$1" CXX="$2" -j "$(nproc)" --output-sync=target --keep-going "${@:3}"; }
 
@@ -222,7 +223,7 @@ main() {
   part step  'shell scripts'                    shell_scripts
   part step  'build with g++'                   compile "$work/gcc" g++
   part tests 'lints, objects of g++'            lints "$work/gcc" g++ lint
-  part step  'build with clang++'               compile "$work/clang" clang++
+  part step  'build with clang++'               compile "$work/clang" clang++ PCH=1
   part tests 'lints, objects of clang++'        lints "$work/clang" clang++ lint-build lint-self_test
   part tests 'unit tests, plain and sanitized'  unit_tests
   plain_lane &
