@@ -26,9 +26,14 @@ std::array<Begin, 3> begins{{
     {{"BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"},
      {"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"}},
 }};
+/// READ COMMITTED READ WRITE, as set_session has it: a setting for the transaction makes the end of
+/// it look at all settings, which costs a shard as much as an item.
+Statement plain_begin{"BEGIN"};
 Statement rollback_statement{"ROLLBACK"};
 
-Statement& begin_statement() {
+Statement& begin_statement(const Connection& connection) {
+  if (connection.settings.known && XactIsoLevel == XACT_READ_COMMITTED && !XactReadOnly)
+    return plain_begin;
   Begin& begin = begins[XactIsoLevel == XACT_SERIALIZABLE      ? 2
                         : XactIsoLevel == XACT_REPEATABLE_READ ? 1
                                                                : 0];
@@ -40,6 +45,9 @@ Statement& begin_statement() {
 Statement set_session{
     "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', $7::pg_catalog.bool), "
     "pg_catalog.set_config('extra_float_digits', '3', $7::pg_catalog.bool), "
+    "pg_catalog.set_config('default_transaction_isolation', 'read committed', "
+    "$7::pg_catalog.bool), "
+    "pg_catalog.set_config('default_transaction_read_only', 'off', $7::pg_catalog.bool), "
     "pg_catalog.set_config('client_connection_check_interval', '100', $7::pg_catalog.bool), "
     "pg_catalog.set_config('standard_conforming_strings', 'on', $7::pg_catalog.bool), "
     "pg_catalog.set_config('bytea_output', $8::pg_catalog.text, $7::pg_catalog.bool), "
@@ -81,7 +89,8 @@ bool settings_changed(const Connection& connection) {
          !(reports(connection, "DateStyle", date_style()) &&
            reports(connection, "TimeZone", pg_get_timezone_name(session_timezone)) &&
            reports(connection, "IntervalStyle", GetConfigOption("IntervalStyle", false, false)) &&
-           reports(connection, "standard_conforming_strings", "on"));
+           reports(connection, "standard_conforming_strings", "on") &&
+           reports(connection, "default_transaction_read_only", "off"));
 }
 
 /// In a transaction the settings come back with its end, or that of a savepoint: then they are
@@ -161,7 +170,7 @@ void begin(Connection& connection, Use use) {
     const bool alone = use == Use::read && !IsolationUsesXactSnapshot() && !connection.pooled;
     if (!alone) {
       ORDER_PROC_FAILPOINT("f1_before_begin");
-      queue(connection, begin_statement(), Step::control, {});
+      queue(connection, begin_statement(connection), Step::control, {});
       connection.depth = 1;
       connection.begin_level = level;
     }

@@ -139,8 +139,14 @@ for (['DateStyle', 'SQL, DMY'], [ 'search_path', 'public' ], [ 'TimeZone', 'Asia
 	gives("BEGIN; $set \\g /dev/null\nROLLBACK; $shows; $write; SET order_proc.read_consistency = atomic; $set \\g /dev/null\n$shows", "$before\nUPDATE 0\n$before", "$name behind a ROLLBACK, and in a cut");
 }
 # A trigger that sets what servers report.
-$server->safe_psql("shard$_", "CREATE FUNCTION public.sets() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM set_config('DateStyle', 'SQL, DMY', false); RETURN NEW; END \$\$; CREATE TRIGGER sets BEFORE INSERT ON order_store.orders FOR EACH ROW EXECUTE FUNCTION public.sets()") for 0 .. 3;
-gives("SELECT order_proc.create_order_with_items(1, NULL, NULL, '{7}', '{2}', '{1.50}') \\g /dev/null\nSELECT DISTINCT x = date '2024-03-04' FROM order_proc.fan_out(\$\$SELECT date '2024-03-04'\$\$) AS t (x date)", 't', 'nor does a trigger');
+my $trigger_sets = sub {
+	$server->safe_psql("shard$_", "CREATE OR REPLACE FUNCTION public.sets() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM set_config('$_[0]', '$_[1]', false); RETURN NEW; END \$\$; CREATE OR REPLACE TRIGGER sets BEFORE INSERT ON order_store.orders FOR EACH ROW EXECUTE FUNCTION public.sets()") for 0 .. 3;
+};
+my $insert = "SELECT order_proc.create_order_with_items(1, NULL, NULL, '{7}', '{2}', '{1.50}') > 0;";
+$trigger_sets->('DateStyle', 'SQL, DMY');
+gives("$insert SELECT DISTINCT x = date '2024-03-04' FROM order_proc.fan_out(\$\$SELECT date '2024-03-04'\$\$) AS t (x date)", "t\nt", 'nor does a trigger');
+$trigger_sets->('default_transaction_read_only', 'on');
+gives($insert x 2, "t\nt", 'whatever it is');
 
 # --- arguments ---------------------------------------------------------------------------------------------------
 

@@ -279,6 +279,25 @@ refused('BEGIN; ' . join(' ', map { create($_) } 1, 2, 999) . ' COMMIT;', '23503
 orders_are(0, 'rolls all back, too');
 run('BEGIN; CREATE TEMPORARY TABLE here AS SELECT 1 AS x; ' . create(1) . ' COMMIT;');
 orders_are(1, 'one shard and a write here');
+# Whatever a shard would take for a session of its own.
+{
+	$shards[0]->safe_psql('postgres', <<'SQL');
+CREATE TABLE public.levels (n serial, level text);
+CREATE FUNCTION public.note_level() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO public.levels (level) VALUES (concat_ws(' ', current_setting('transaction_isolation'), current_setting('transaction_read_only'))); RETURN NEW; END $$;
+CREATE TRIGGER note_level BEFORE INSERT ON order_store.orders FOR EACH ROW EXECUTE FUNCTION public.note_level();
+ALTER DATABASE postgres SET default_transaction_isolation = 'serializable';
+ALTER DATABASE postgres SET default_transaction_read_only = on;
+SQL
+	my $one = create(4);
+	my $fails = $one =~ s/4/9992/r;
+	my $at = sub { return "BEGIN ISOLATION LEVEL $_[0]; $one COMMIT; "; };
+	run($one . $one . $at->('REPEATABLE READ') . $one . $at->('SERIALIZABLE') . $one . $fails . $one . "BEGIN; $fails ROLLBACK; $one BEGIN; SAVEPOINT a; $fails ROLLBACK TO a; $one COMMIT; $one SET timezone = 'Asia/Kolkata'; $one", stop => 0);
+	gives("SELECT string_agg(level, ', ' ORDER BY n) FROM public.levels", join(', ', map { "$_ off" } ('read committed') x 2, 'repeatable read', 'read committed', 'serializable', ('read committed') x 6), 'the levels are those of the transactions here', node => $shards[0]);
+	$shards[0]->safe_psql('postgres', 'SET default_transaction_read_only = off; ALTER DATABASE postgres RESET ALL');
+	$shards[0]->safe_psql('postgres', 'DROP FUNCTION public.note_level CASCADE; DROP TABLE public.levels');
+	$orders_now = run($count)->{output};
+}
 gives('BEGIN; ' . create(1) . ' SAVEPOINT a; ' . create(2) . create(1) . " SAVEPOINT b; " . create(3) . ' RELEASE b; ROLLBACK TO a; ' . create(4) . ' SAVEPOINT c; ' . create(2) . ' RELEASE c; COMMIT;',
 	join("\n", ('t') x 6), 'savepoints');
 orders_are(3, 'roll back what was after them');
