@@ -112,6 +112,18 @@ pg::Value id_array(std::span<const int32> shards) {
                                                    sizeof(int32), true, TYPALIGN_INT)));
 }
 
+/// Decided transactions among the receipts.
+std::span<const char* const> decided_receipts(const Store& store,
+                                              std::span<const ShardView> views) {
+  std::size_t most = 0;
+  for (const ShardView& view : views) most += view.receipts.size();
+  auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * (most + 1)));
+  std::size_t count = 0;
+  for (const ShardView& view : views)
+    for (const ListedReceipt& receipt : view.receipts) bases[count++] = receipt.base;
+  return find_decisions(store, {bases, count});
+}
+
 /// The transaction that changed the commit log last.
 LocalTransactionId changed_in = InvalidLocalTransactionId;
 
@@ -212,6 +224,8 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
         forget_decisions.run(0, {pg::Value(text_array({bases, done}))});
       });
     });
+    // Receipts go when the next round does not see the row: it must not come back by a crash.
+    ForceSyncCommit();
     changed_in = pg::local_transaction();
   }
   // When somebody has mended it and deletes the row, its receipts tell nothing anew.
@@ -225,8 +239,7 @@ int close_decisions(const Store& store, const Cluster& cluster, std::span<Decisi
 /// What is prepared is looked at behind the receipts: a shard may commit when others have prepared,
 /// perhaps after they were looked at. And decisions behind that: a coordinator makes its own before
 /// the shards commit.
-void forget_receipts(const Store& store, const Cluster& cluster,
-                     std::span<const char* const> decided, std::span<ShardView> views,
+void forget_receipts(const Store& store, const Cluster& cluster, std::span<ShardView> views,
                      int patience) {
   if (std::all_of(views.begin(), views.end(), [](const ShardView& view) {
         return std::all_of(view.receipts.begin(), view.receipts.end(),
@@ -240,13 +253,12 @@ void forget_receipts(const Store& store, const Cluster& cluster,
     return std::any_of(prepared.begin(), prepared.end(),
                        [&](const Look& look) { return is_among(look.bases, base); });
   };
-  const auto decided_since = decided_receipts(store, views);
+  const auto decided = decided_receipts(store, views);
   const auto changes = begin_changes(views);
   for (std::size_t i = 0; i < views.size(); ++i)
     for (const auto& [base, key, proved] : views[i].receipts) {
       CHECK_FOR_INTERRUPTS();
-      if (!proved && !is_among(decided, base) && !is_among(decided_since, base) &&
-          !is_prepared(base))
+      if (!proved && !is_among(decided, base) && !is_prepared(base))
         add_to_array(changes[i].bases, base);
     }
   change_receipts(views, changes, Change::remove, patience);
@@ -284,18 +296,6 @@ void change_receipts(std::span<ShardView> views, std::span<ReceiptChange> change
     else if (connection.lost || connection.error != nullptr)
       give_up(views[i], pstrdup(remote::error_message(connection)));
   }
-}
-
-/// Decided transactions among the receipts.
-std::span<const char* const> decided_receipts(const Store& store,
-                                              std::span<const ShardView> views) {
-  std::size_t most = 0;
-  for (const ShardView& view : views) most += view.receipts.size();
-  auto** const bases = static_cast<const char**>(palloc(sizeof(char*) * (most + 1)));
-  std::size_t count = 0;
-  for (const ShardView& view : views)
-    for (const ListedReceipt& receipt : view.receipts) bases[count++] = receipt.base;
-  return find_decisions(store, {bases, count});
 }
 
 }  // namespace order_proc

@@ -179,10 +179,37 @@ void find_fates(const Store& store, const Cluster& cluster, std::span<ShardView>
         orphan.fate = Orphan::Fate::roll_back;
 }
 
+/// Forgets receipts: for a worker those of a window, who calls has all looked through. How many
+/// transactions are left for the next round.
+int forget_windows(const Store& store, const Cluster& cluster, std::span<ShardView> views,
+                   const pg::ResultSet* results, int patience) {
+  const MemoryContext memory =
+      AllocSetContextCreate(CurrentMemoryContext, "order_proc receipts", ALLOCSET_DEFAULT_SIZES);
+  int left = 0;
+  for (;;) {
+    const MemoryContext saved = MemoryContextSwitchTo(memory);
+    left += complete_by_receipts(store, cluster, views, results, patience);
+    forget_receipts(store, cluster, views, patience);
+    MemoryContextSwitchTo(saved);
+    for (ShardView& view : views)
+      if (view.connection == nullptr) view.problem = pstrdup(view.problem);
+    if (results == nullptr || !more_receipts()) break;
+    MemoryContextReset(memory);
+    CHECK_FOR_INTERRUPTS();
+    MemoryContextSwitchTo(memory);
+    view_more_receipts(views, patience);
+    MemoryContextSwitchTo(saved);
+  }
+  for (ShardView& view : views) view.receipts = {};
+  MemoryContextDelete(memory);
+  return left;
+}
+
 Left settle_all(const Store& store, const Cluster& cluster, const pg::ResultSet* results,
                 int patience) {
   // What goes by the log is done on shards when the log is committed.
   const bool log_was_changed = log_is_changed();
+  if (results != nullptr) view_first_receipts();
   const std::span<Decision> decisions = list_decisions(store);
   const std::span<ShardView> views = view_shards(store, cluster, patience);
   find_fates(store, cluster, views, patience);
@@ -196,18 +223,14 @@ Left settle_all(const Store& store, const Cluster& cluster, const pg::ResultSet*
     settle(store, cluster, views, results, patience);
     if (firsts && find_by_receipts(cluster, views, patience))
       settle(store, cluster, views, results, patience);
-    const auto decided = decided_receipts(store, views);
+    // Those of decisions that this round forgets stay for the next one: it may be rolled back.
     const bool forgetting =
         !log_was_changed && pg::acquire_lock_within(pg::LockKind::receipts, 0, patience);
-    if (forgetting) left.decisions = complete_by_receipts(store, cluster, views, results, patience);
+    if (forgetting) left.decisions = forget_windows(store, cluster, views, results, patience);
     left.decisions +=
         close_decisions(store, cluster, decisions, views, !log_was_changed, results, patience);
-    if (forgetting) {
-      forget_receipts(store, cluster, decided, views, patience);
-      pg::release_timed_lock(pg::LockKind::receipts, 0);
-    }
-    left.more = std::any_of(views.begin(), views.end(),
-                            [](const ShardView& view) { return view.more_receipts; });
+    if (forgetting) pg::release_timed_lock(pg::LockKind::receipts, 0);
+    left.more = more_receipts();
   }
   for (const ShardView& view : views) {
     if (view.connection != nullptr) continue;

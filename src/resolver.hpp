@@ -39,8 +39,8 @@ struct ShardView {
   const char* problem;             ///< why not
   std::span<Orphan> orphans;
   bool more;                          ///< there is more prepared than one look shows
-  std::span<ListedReceipt> receipts;  ///< those that may be forgotten
-  bool more_receipts;                 ///< than one look shows
+  std::span<ListedReceipt> receipts;  ///< a window of those that may be forgotten
+  const char* last_receipt;           ///< when there may be more than one look shows
 };
 
 /// A shard that has committed a transaction, proved by its receipt.
@@ -71,6 +71,14 @@ Left settle_all(const Store& store, const Cluster& cluster, const pg::ResultSet*
 std::span<ShardView> view_shards(const Store& store, const Cluster& cluster, int patience,
                                  int64 adopted = 0);
 bool all_reached(std::span<const ShardView> views);
+
+/// Receipts are seen a window at a time, from look to look: those of transactions with damage have
+/// to stay, and must not hide the others. The first window comes next.
+void view_first_receipts();
+/// Whether the last window was not the last of all.
+bool more_receipts();
+/// The next window in the same views.
+void view_more_receipts(std::span<ShardView> views, int patience);
 
 /// The view of that shard; null when there is none.
 const ShardView* view_of(std::span<const ShardView> views, int shard_id);
@@ -155,9 +163,6 @@ void tell_damage(const Store& store, const Decision& decision, bool has_row,
 /// Whether this transaction has forgotten decisions or noted damage: it may yet be rolled back.
 bool log_is_changed();
 
-/// Decided transactions among the receipts.
-std::span<const char* const> decided_receipts(const Store& store, std::span<const ShardView> views);
-
 /// What a shard is to do with receipts.
 struct ReceiptChange {
   StringInfoData bases;
@@ -173,9 +178,9 @@ std::span<ReceiptChange> begin_changes(std::span<const ShardView> views);
 void change_receipts(std::span<ShardView> views, std::span<ReceiptChange> changes, Change change,
                      int patience);
 
-/// Removes receipts of transactions that are not `decided` any more, but those that are proved.
-void forget_receipts(const Store& store, const Cluster& cluster,
-                     std::span<const char* const> decided, std::span<ShardView> views,
+/// Removes receipts of transactions that are not in the commit log any more, but those that are
+/// proved.
+void forget_receipts(const Store& store, const Cluster& cluster, std::span<ShardView> views,
                      int patience);
 
 // What the shards decided; see completion.cpp.

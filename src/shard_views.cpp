@@ -32,12 +32,15 @@ constexpr const char* prepared_query =
     "FROM pg_catalog.pg_prepared_xacts AS p WHERE " ORDER_PROC_PREPARED_BY_US
     " ORDER BY p.prepared LIMIT 2000";
 /// What is visible of the shards' own decisions is final at once; of others, and of places taken,
-/// somebody might want to know a little longer.
+/// somebody might want to know a little longer. What no coordinator wrote may be of any length.
 constexpr const char* receipts_query =
-    "SELECT r.gid, r.receipt_key FROM order_store.receipts AS r WHERE r.written_at "
+    "SELECT r.gid, r.receipt_key FROM order_store.receipts AS r WHERE (r.written_at "
     "OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) "
     "'5 seconds'::pg_catalog.interval) OR (pg_catalog.starts_with(r.gid, 'opc3_') AND "
-    "r.receipt_key OPERATOR(pg_catalog.<>) 0) LIMIT 2000";
+    "r.receipt_key OPERATOR(pg_catalog.<>) 0)) AND r.gid OPERATOR(pg_catalog.>) "
+    "$1::pg_catalog.text COLLATE pg_catalog.\"C\" AND pg_catalog.octet_length(r.gid) "
+    "OPERATOR(pg_catalog.<) 200 ORDER BY r.gid "
+    "COLLATE pg_catalog.\"C\" USING OPERATOR(pg_catalog.<) LIMIT 2000";
 /// Of version 1.7.
 constexpr const char* no_receipts_query =
     "SELECT NULL::pg_catalog.text, NULL::pg_catalog.int8 WHERE false";
@@ -52,6 +55,9 @@ struct Known {
 };
 std::array<Known, most_shards> known{};
 
+/// The last receipt of the window that was shown; empty: the next one is the first.
+std::array<char, 200> window_end{};
+
 TimestampTz from_unix(const char* microseconds) {
   return strtoll(microseconds, nullptr, 10) -
          static_cast<int64>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
@@ -61,6 +67,13 @@ TimestampTz from_unix(const char* microseconds) {
 void queue_prepared(const Cluster& cluster, remote::Connection& connection) {
   const std::array<const char*, 1> pattern{prepared_pattern(cluster)};
   remote::queue_text(connection, prepared_query, remote::Step::call, {{}, pattern, {}, {}});
+}
+
+void queue_receipts(const ShardView& view) {
+  if (!view.target.fenced)
+    return remote::queue_text(*view.connection, no_receipts_query, remote::Step::call, {});
+  const std::array<const char*, 1> after{window_end.data()};
+  remote::queue_text(*view.connection, receipts_query, remote::Step::call, {{}, after, {}, {}});
 }
 
 void queue_questions(const Cluster& cluster, const ShardView& view, int64 adopted) {
@@ -73,8 +86,7 @@ void queue_questions(const Cluster& cluster, const ShardView& view, int64 adopte
   if (here.timeline != 0 && view.target.fenced)
     remote::queue_text(connection, register_query, remote::Step::control, {{}, self, {}, {}});
   queue_prepared(cluster, connection);
-  remote::queue_text(connection, view.target.fenced ? receipts_query : no_receipts_query,
-                     remote::Step::call, {});
+  queue_receipts(view);
   remote::send(connection);
 }
 
@@ -104,7 +116,10 @@ int64 key_at(const PGresult* result, int row) {
   return strtoll(remote::cell(result, row, 1), nullptr, 10);
 }
 
-std::span<ListedReceipt> read_receipts(const PGresult* result) {
+void read_receipts(const PGresult* result, ShardView& view) {
+  view.receipts = {};
+  view.last_receipt = nullptr;
+  if (result == nullptr) return;
   const int rows = PQntuples(result);
   auto* const receipts =
       static_cast<ListedReceipt*>(palloc(sizeof(ListedReceipt) * static_cast<Size>(rows + 1)));
@@ -115,7 +130,26 @@ std::span<ListedReceipt> read_receipts(const PGresult* result) {
         base.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == base.npos)
       receipts[count++] = {pstrdup(base.data()), key_at(result, row), false};
   }
-  return {receipts, count};
+  view.receipts = {receipts, count};
+  if (rows == most_rows) view.last_receipt = pstrdup(remote::cell(result, rows - 1, 0));
+}
+
+/// Leaves what all shards have shown: a window is the same for all of them, so that the receipts of
+/// a transaction are seen together.
+void end_window(std::span<ShardView> views) {
+  const char* end = nullptr;
+  for (const ShardView& view : views)
+    if (view.connection != nullptr && view.last_receipt != nullptr &&
+        (end == nullptr || strcmp(view.last_receipt, end) < 0))
+      end = view.last_receipt;
+  strlcpy(window_end.data(), end == nullptr ? "" : end, window_end.size());
+  if (end == nullptr) return;
+  for (ShardView& view : views) {
+    const auto behind =
+        std::find_if(view.receipts.begin(), view.receipts.end(),
+                     [&](const ListedReceipt& receipt) { return strcmp(receipt.base, end) > 0; });
+    view.receipts = view.receipts.first(static_cast<std::size_t>(behind - view.receipts.begin()));
+  }
 }
 
 /// Takes the answers; false when another user should ask.
@@ -128,8 +162,7 @@ bool read_answers(ShardView& view, remote::Deadline deadline) {
   if (result != nullptr) view.orphans = read_orphans(result, view.target.shard_id);
   view.more = result != nullptr && PQntuples(result) == most_rows;
   if (result != nullptr) result = next();
-  if (result != nullptr) view.receipts = read_receipts(result);
-  view.more_receipts = result != nullptr && PQntuples(result) == most_rows;
+  read_receipts(result, view);
   if (result != nullptr) (void)next();
   if (connection.in_flight) {
     give_up(view, "it does not answer");
@@ -232,7 +265,36 @@ std::span<ShardView> view_shards(const Store& store, const Cluster& cluster, int
   const remote::Deadline deadline = remote::after_milliseconds(patience);
   while (search_further(cluster, search, patience, adopted) && !remote::passed(deadline)) {
   }
+  end_window(search.views);
   return search.views;
+}
+
+void view_first_receipts() {
+  window_end[0] = '\0';
+}
+
+bool more_receipts() {
+  return window_end[0] != '\0';
+}
+
+void view_more_receipts(std::span<ShardView> views, int patience) {
+  for (const ShardView& view : views) {
+    if (view.connection == nullptr) continue;
+    queue_receipts(view);
+    remote::send(*view.connection);
+  }
+  const remote::Deadline deadline = remote::after_milliseconds(patience);
+  for (ShardView& view : views) {
+    if (view.connection == nullptr) continue;
+    read_receipts(remote::next_result(*view.connection, remote::Interrupts::serve, deadline), view);
+    while (remote::next_result(*view.connection, remote::Interrupts::serve, deadline) != nullptr) {
+    }
+    if (view.connection->in_flight)
+      give_up(view, "it does not answer");
+    else if (view.connection->lost || view.connection->error != nullptr)
+      give_up(view, pstrdup(remote::error_message(*view.connection)));
+  }
+  end_window(views);
 }
 
 void add_to_array(StringInfoData& array, const char* text) {
