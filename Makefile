@@ -3,7 +3,7 @@
 #
 #   make PG_CONFIG=/path/to/pg_config CXX=clang++ EXTRA_CXXFLAGS=-Werror
 #   make order_proc.so        the library alone, without the lints
-#   make PCH=1                the same with PostgreSQL's headers compiled once: half the time
+#   make PCH=1                the same with PostgreSQL's headers compiled once: in two thirds of the time, a third with clang++
 #   make lint                 every lint, also those that need clang-format
 #   make installcheck         everything that needs a server; or one kind of it:
 #   make installcheck-sql installcheck-isolation installcheck-cluster installcheck-failures
